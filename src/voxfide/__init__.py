@@ -1,0 +1,37 @@
+"""voxfide tells bona fide speech from spoofed speech.
+
+The heavy parts are imported on first use, so that ``import voxfide`` and
+``voxfide --help`` stay instant.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+_LAZY = {
+    "Detector": "voxfide.detector",
+    "Manifest": "voxfide.manifest",
+    "load_audio": "voxfide.audio",
+    "stream_audio": "voxfide.audio",
+    "create_frontend": "voxfide.frontends",
+    "create_backend": "voxfide.backends",
+}
+
+__all__ = ["__version__", *sorted(_LAZY)]
+
+if TYPE_CHECKING:
+    from voxfide.audio import load_audio, stream_audio
+    from voxfide.backends import create_backend
+    from voxfide.detector import Detector
+    from voxfide.frontends import create_frontend
+    from voxfide.manifest import Manifest
+
+
+def __getattr__(name: str) -> object:
+    if name in _LAZY:
+        from importlib import import_module
+
+        return getattr(import_module(_LAZY[name]), name)
+    raise AttributeError(f"module 'voxfide' has no attribute {name!r}")

@@ -1,0 +1,58 @@
+"""Back-ends: layer features to scores. The registry, and how one is made by name.
+
+To add one, write a class on :class:`~voxfide.backends.base.Backend` and register a
+spec here; contract tests pick it up.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from voxfide.registry import Registry, load_object
+
+if TYPE_CHECKING:
+    from voxfide.backends.base import Backend
+
+__all__ = ["BACKENDS", "BackendSpec", "create_backend", "restore_backend"]
+
+
+@dataclass(frozen=True)
+class BackendSpec:
+    """One registry line. ``place`` names the class; ``pool`` the features it needs by default."""
+
+    name: str
+    summary: str
+    place: str
+    pool: str
+    citation: str = ""
+
+
+BACKENDS: Registry[BackendSpec] = Registry("back-end")
+
+BACKENDS.register(
+    BackendSpec(
+        name="logistic",
+        summary="standardisation and logistic regression on time-averaged features",
+        place="voxfide.backends.logistic:LogisticBackend",
+        pool="mean",
+        citation="Combei et al. 2024; Pascu et al. 2024",
+    )
+)
+
+
+def create_backend(name: str, **options: Any) -> Backend:
+    """Makes an untrained back-end.
+
+    Raises:
+        UnknownNameError: not registered.
+        UsageError: an option that it does not have, or a value that cannot work.
+    """
+    made: Backend = load_object(BACKENDS[name].place).from_options(options)
+    return made
+
+
+def restore_backend(name: str, config: dict[str, Any], tensors: dict[str, Any]) -> Backend:
+    """A trained back-end from what its :meth:`Backend.config` and :meth:`Backend.tensors` gave."""
+    restored: Backend = load_object(BACKENDS[name].place).restore(config, tensors)
+    return restored

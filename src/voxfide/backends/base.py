@@ -1,0 +1,82 @@
+"""The back-end protocol: ``fit``, ``score``, and a state of plain numbers to save and load."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Self
+
+import numpy as np
+
+from voxfide.errors import CheckpointError, UsageError
+from voxfide.types import BoolArray, Float64Array
+
+
+class Backend(ABC):
+    """Features of utterances to scores; a higher score means more bona fide.
+
+    Subclasses are dataclasses whose fields are the options.
+    """
+
+    name: ClassVar[str]
+    pools: ClassVar[tuple[str, ...]]
+    """Kinds of features it takes: ``mean``, ``mean_std``, ``none`` (full frames)."""
+
+    @classmethod
+    def from_options(cls, options: dict[str, Any]) -> Self:
+        """Checks names before anything is computed; values are the constructor's to check."""
+        known = {f.name for f in fields(cls) if f.init}  # type: ignore[arg-type]
+        unknown = sorted(set(options) - known)
+        if unknown:
+            raise UsageError(
+                f"back-end {cls.name} has no option {', '.join(unknown)} (options: {', '.join(sorted(known))})"
+            )
+        return cls(**options)
+
+    @abstractmethod
+    def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
+        """Trains on ``features (utterances, layers, dim)`` and returns itself."""
+
+    @abstractmethod
+    def score(self, features: np.ndarray) -> Float64Array:
+        """Scores ``(utterances,)`` of ``features (utterances, layers, dim)``."""
+
+    @abstractmethod
+    def config(self) -> dict[str, Any]:
+        """JSON-safe options, as a detector's ``config.json`` keeps them."""
+
+    @abstractmethod
+    def tensors(self) -> dict[str, np.ndarray]:
+        """Trained numbers, as a detector's ``model.safetensors`` keeps them."""
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
+        """The trained back-end that gave ``config`` and ``tensors``."""
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """Utterances of each class in a training set; both must be there."""
+
+    n_bonafide: int
+    n_spoof: int
+
+    @classmethod
+    def of(cls, is_bonafide: BoolArray, what: str) -> ClassCounts:
+        """Raises :class:`UsageError` where a class is missing."""
+        counts = cls(int(is_bonafide.sum()), int((~is_bonafide).sum()))
+        if not counts.n_bonafide or not counts.n_spoof:
+            raise UsageError(
+                f"{what}: {counts.n_bonafide} bona fide and {counts.n_spoof} spoofed utterances "
+                "(expected at least one of each)"
+            )
+        return counts
+
+
+def need(tensors: dict[str, np.ndarray], names: tuple[str, ...], who: str) -> list[np.ndarray]:
+    """The named tensors, or a :class:`CheckpointError` that lists the missing ones."""
+    missing = [n for n in names if n not in tensors]
+    if missing:
+        raise CheckpointError(f"{who}: tensors {', '.join(missing)} are missing")
+    return [tensors[n] for n in names]

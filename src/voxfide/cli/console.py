@@ -1,0 +1,112 @@
+"""What goes to stderr: logs and progress."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
+
+    from voxfide.extraction import Failure
+
+SHOWN_FAILURES = 20
+_quiet = False
+
+
+def configure(*, verbose: bool, quiet: bool) -> None:
+    """Sets up logging to stderr."""
+    global _quiet
+    _quiet = quiet
+    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="voxfide: %(message)s", force=True)
+    logging.getLogger("voxfide").setLevel(level)
+
+
+def say(message: str) -> None:
+    """A line of progress."""
+    if not _quiet:
+        print(message, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Utterances done, audio seconds per second and time left; a bar on a terminal, else a line now and then."""
+
+    LINE_EVERY = 15.0
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.total = 0
+        self.done = 0
+        self.seconds = 0.0
+        self.started = time.monotonic()
+        self._last_line = self.started
+        self._bar: RichProgress | None = None
+        self._task: Any = None
+
+    def start(self, missing: int, kept: int) -> None:
+        """Told how many utterances are to be done, and how many a previous run has finished."""
+        if kept:
+            say(f"{self.title}: {kept:,} of {missing + kept:,} were finished before")
+        self.total += missing
+        self.started = self._last_line = time.monotonic()
+        if self._bar is not None:
+            self._bar.update(self._task, total=self.total)
+
+    def __call__(self, utterances: int, seconds: float) -> None:
+        self.done += utterances
+        self.seconds += seconds
+        if self._bar is not None:
+            self._bar.update(self._task, completed=self.done, rate=self._rate())
+        elif time.monotonic() - self._last_line > self.LINE_EVERY:
+            self._last_line = time.monotonic()
+            left = (self._last_line - self.started) / max(1, self.done) * (self.total - self.done)
+            say(f"{self.title}: {self.done:,} of {self.total:,}, {self._rate()}, {left:.0f} s left")
+
+    def _rate(self) -> str:
+        return f"{self.seconds / max(1e-3, time.monotonic() - self.started):.1f} s of audio/s"
+
+    def __enter__(self) -> Progress:
+        if sys.stderr.isatty() and not _quiet:
+            from rich.console import Console
+            from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+            from rich.progress import Progress as RichProgress
+
+            self._bar = RichProgress(
+                TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"), TimeRemainingColumn(), console=Console(stderr=True),
+            )  # fmt: skip
+            self._bar.start()
+            self._task = self._bar.add_task(self.title, total=None, rate="")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+        elif self.done and not kind:
+            say(f"{self.title}: {self.done:,} done, {self._rate()}")
+
+
+@contextmanager
+def progress(title: str) -> Iterator[Progress]:
+    """A :class:`Progress` for the time of a ``with`` block."""
+    with Progress(title) as bar:
+        yield bar
+
+
+def report_failures(failures: Sequence[Failure], table: str) -> None:
+    """Lists what could not be read."""
+    if not failures:
+        return
+    print(f"voxfide: {len(failures)} file(s) could not be used (listed in {table}):", file=sys.stderr)
+    for failure in failures[:SHOWN_FAILURES]:
+        print(f"  {failure}", file=sys.stderr)
+    if len(failures) > SHOWN_FAILURES:
+        print(f"  … and {len(failures) - SHOWN_FAILURES} more", file=sys.stderr)

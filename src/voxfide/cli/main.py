@@ -1,0 +1,90 @@
+"""The application: its commands, and how errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+from voxfide import __version__
+from voxfide.cli import commands, console, listings
+from voxfide.errors import VoxfideError
+
+EXIT_FAILED_FILES = 1
+EXIT_UNUSABLE = 2
+EXIT_INTERRUPTED = 130
+
+app = typer.Typer(
+    name="voxfide",
+    help="Tells bona fide speech from spoofed speech. A higher score means more bona fide.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(f"voxfide {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is going on.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    console.configure(verbose=verbose, quiet=quiet)
+
+
+for command in (
+    commands.demo,
+    commands.prepare,
+    listings.frontends,
+    listings.backends,
+    listings.corpora,
+    commands.embed,
+    commands.train,
+    commands.score,
+    commands.evaluate,
+    commands.detect,
+):
+    app.command()(command)
+
+
+def main() -> NoReturn:
+    """Entry point: runs the command line and exits with its code."""
+    try:
+        code = app(standalone_mode=False)
+    except VoxfideError as error:
+        print(f"voxfide: error: {error}", file=sys.stderr)
+        code = EXIT_UNUSABLE
+    except KeyboardInterrupt:
+        print("voxfide: interrupted; what was finished is kept", file=sys.stderr)
+        code = EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output has gone, as with `| head`: nothing more to say.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except Exception as error:
+        # Usage errors of the parsing library know how to show themselves; anything else is a bug.
+        show = getattr(error, "show", None)
+        if show is not None:
+            show()
+            code = EXIT_UNUSABLE
+        elif type(error).__name__ == "Abort":
+            print("voxfide: interrupted; what was finished is kept", file=sys.stderr)
+            code = EXIT_INTERRUPTED
+        elif isinstance(error, OSError):
+            print(f"voxfide: error: {error}", file=sys.stderr)
+            code = EXIT_UNUSABLE
+        else:
+            raise
+    sys.exit(code or 0)

@@ -1,0 +1,26 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+from voxfide.errors import UsageError
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` takes CUDA, then MPS, then the CPU; others are checked to be there.
+
+    Raises:
+        UsageError: an unknown device or one that this machine does not have.
+    """
+    import torch
+
+    kind = name.partition(":")[0]
+    if kind not in DEVICES:
+        raise UsageError(f"device {name!r} (expected {', '.join(DEVICES)} or cuda:N)")
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if kind == "auto":
+        return next(d for d in ("cuda", "mps", "cpu") if there[d])
+    if not there[kind]:
+        raise UsageError(f"device {name!r}: PyTorch sees none on this machine (use --device cpu)")
+    return name

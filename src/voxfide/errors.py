@@ -1,0 +1,126 @@
+"""Typed errors: every one says what was wrong, where, and what was expected.
+
+The command line turns a :class:`VoxfideError` into one line on stderr and exit
+code 2; a batch job records a :class:`AudioError` in its failures table and goes on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class VoxfideError(Exception):
+    """Base of everything voxfide raises on purpose."""
+
+
+class UsageError(VoxfideError):
+    """An argument or a combination of arguments that cannot work."""
+
+
+class UnknownNameError(UsageError):
+    """A name that a registry does not hold; says which names it holds."""
+
+
+class MissingDependencyError(VoxfideError):
+    """An optional package is needed; says which extra installs it."""
+
+
+class ManifestError(VoxfideError):
+    """A manifest that cannot be used. ``problems`` holds every one that was found."""
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.source = source
+        self.problems = list(problems)
+        shown = self.problems[:20]
+        more = len(self.problems) - len(shown)
+        lines = [f"{source}: {len(self.problems)} problem(s)", *(f"  {p}" for p in shown)]
+        if more:
+            lines.append(f"  … and {more} more")
+        super().__init__("\n".join(lines))
+
+
+class ScoreFileError(VoxfideError):
+    """A score file that cannot be read or does not fit its key."""
+
+
+class CheckpointError(VoxfideError):
+    """Model weights or a model configuration that cannot be used."""
+
+
+class StoreError(VoxfideError):
+    """An embedding store that cannot be read or does not fit the request."""
+
+
+class AudioError(VoxfideError):
+    """Audio that cannot be used.
+
+    Attributes:
+        path: the file (or ``<bytes>``, ``<file object>``) it came from.
+        reason: what is wrong with it.
+        expected: what would have been accepted.
+    """
+
+    kind = "audio"
+
+    def __init__(self, path: str, reason: str, expected: str) -> None:
+        self.path = path
+        self.reason = reason
+        self.expected = expected
+        super().__init__(f"{path}: {reason} (expected {expected})")
+
+    def __reduce__(self) -> tuple[type[AudioError], tuple[str, str, str]]:
+        return type(self), (self.path, self.reason, self.expected)
+
+
+class AudioNotFoundError(AudioError):
+    """No such file, or not a regular file, or not readable."""
+
+    kind = "not-found"
+
+
+class NotAudioError(AudioError):
+    """The content is no audio that any decoder here knows, or holds no audio track."""
+
+    kind = "not-audio"
+
+
+class EmptyAudioError(AudioError):
+    """A file of zero bytes or an audio track of zero samples."""
+
+    kind = "empty"
+
+
+class TruncatedAudioError(AudioError):
+    """The container promises more audio than it holds, or decoding broke off."""
+
+    kind = "truncated"
+
+
+class SilentAudioError(AudioError):
+    """Digital silence: there is nothing to analyse."""
+
+    kind = "silent"
+
+
+class NonFiniteAudioError(AudioError):
+    """Samples that are NaN or infinite."""
+
+    kind = "non-finite"
+
+
+class AudioTooLongError(AudioError):
+    """More audio than the limit allows to hold in memory at once."""
+
+    kind = "too-long"
+
+
+class AudioTooShortError(AudioError):
+    """Fewer samples than the front-end needs for one frame."""
+
+    kind = "too-short"
+
+
+class DecoderCrashError(AudioError):
+    """The decoder process died while it worked on this file."""
+
+    kind = "decoder-crash"

@@ -1,0 +1,255 @@
+"""The front-end protocol: waveforms and lengths in, hidden states of layers 1...n out.
+
+Work is done on *packed* utterances: their frames stand one after another, with no
+padding between them, so that nothing is computed in vain and an utterance gets the
+same features alone as in any batch. :meth:`Frontend.forward` pads only at the end,
+for callers that want one array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+import voxfide.audio
+from voxfide.audio import AUDIO_SETTINGS
+from voxfide.errors import AudioTooShortError, UsageError
+from voxfide.types import SAMPLE_RATE, Seconds
+
+POOLS = ("mean", "mean_std", "none")
+WINDOW: Seconds = 30.0
+"""Longer utterances are analysed in consecutive windows of this length: attention
+costs the square of the length, and the models were trained on shorter input."""
+
+
+class LayerFeatures(NamedTuple):
+    """Padded layer features of a batch.
+
+    Attributes:
+        hidden_states: ``(batch, layers, frames, dim)``, zero beyond each length.
+        lengths: ``(batch,)`` int64, valid frames of each utterance.
+    """
+
+    hidden_states: Tensor
+    lengths: Tensor
+
+
+def windows(n_samples: int, min_samples: int, window: Seconds = WINDOW) -> list[tuple[int, int]]:
+    """Cuts ``[0, n_samples)`` into consecutive windows of ``window`` seconds.
+
+    A rest shorter than ``min_samples`` joins the window before it, so that every
+    window yields at least one frame.
+    """
+    size = round(window * SAMPLE_RATE)
+    if n_samples <= size:
+        return [(0, n_samples)]
+    starts = list(range(0, n_samples, size))
+    if n_samples - starts[-1] < min_samples:
+        starts.pop()
+    return list(zip(starts, [*starts[1:], n_samples], strict=True))
+
+
+class FrameStatistics:
+    """Time average and spread of frames, merged exactly over windows (Chan et al. 1979)."""
+
+    def __init__(self, pool: str) -> None:
+        if pool not in ("mean", "mean_std"):
+            raise UsageError(f"pool {pool!r} keeps no statistics (expected mean or mean_std)")
+        self.pool = pool
+        self.n_frames = 0
+        self.mean: Tensor | None = None
+        self.deviation: Tensor | None = None
+
+    def add(self, n_frames: int, mean: Tensor, deviation: Tensor | None) -> None:
+        """Adds a window: mean ``(layers, dim)`` and sum of squared deviations from it."""
+        total = self.n_frames + n_frames
+        if self.mean is None:
+            self.mean, self.deviation = mean, deviation
+        else:
+            step = mean - self.mean
+            if self.deviation is not None and deviation is not None:
+                between = step.square() * (self.n_frames * n_frames / total)
+                self.deviation = self.deviation + deviation + between
+            self.mean = self.mean + step * (n_frames / total)
+        self.n_frames = total
+
+    def result(self) -> Tensor:
+        """``(layers, dim)`` mean over time, or ``(layers, 2 dim)`` mean and standard deviation."""
+        if self.mean is None:
+            raise UsageError("no frames were added: there is nothing to average")
+        if self.pool == "mean" or self.deviation is None:
+            return self.mean
+        return torch.cat([self.mean, (self.deviation / self.n_frames).sqrt()], dim=-1)
+
+
+class Frontend(nn.Module, ABC):
+    """Waveform to layer features.
+
+    Class attributes of a subclass state its frame geometry; instances know how many
+    layers they were built with.
+    """
+
+    name: str
+    n_layers: int
+    dim: int
+    hop_samples: int
+    min_samples: int
+    kind: ClassVar[str]
+    """How a detector's configuration names the class; see :data:`voxfide.frontends.KINDS`."""
+    source_modules: ClassVar[tuple[str, ...]] = ()
+    """Modules whose source determines the features: part of the fingerprint."""
+
+    @abstractmethod
+    def n_frames(self, n_samples: int) -> int:
+        """Frames that ``n_samples`` samples yield."""
+
+    @abstractmethod
+    def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yields layers 1...n in order, each packed ``(sum of frames, dim)``.
+
+        Args:
+            waveforms: one ``(samples,)`` float32 tensor an utterance, each at least
+                ``min_samples`` long, on the front-end's device.
+        """
+
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What is needed, beside the weights, to build this front-end again (JSON-safe)."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights (or, without weights, the constants) are."""
+        tensor = next(self.parameters(), None)
+        if tensor is None:
+            tensor = next(self.buffers())
+        return tensor.device
+
+    def total_frames(self, n_samples: int) -> int:
+        """Frames of an utterance, windowed if long."""
+        return sum(self.n_frames(stop - start) for start, stop in windows(n_samples, self.min_samples))
+
+    @property
+    def frame_shift(self) -> Seconds:
+        """Seconds from one frame to the next."""
+        return self.hop_samples / SAMPLE_RATE
+
+    def pooled_dim(self, pool: str) -> int:
+        """Dimension of a pooled layer vector."""
+        return 2 * self.dim if pool == "mean_std" else self.dim
+
+    def check_length(self, n_samples: int, path: str = "<waveform>") -> None:
+        """Raises :class:`AudioTooShortError` where not even one frame fits."""
+        if n_samples < self.min_samples:
+            raise AudioTooShortError(
+                path,
+                f"{n_samples} samples ({n_samples / SAMPLE_RATE:.3f} s) are too short for front-end {self.name}",
+                f"at least {self.min_samples} samples ({self.min_samples / SAMPLE_RATE:.3f} s) at {SAMPLE_RATE} Hz",
+            )
+
+    def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> LayerFeatures:
+        """Layer features of a padded batch.
+
+        Args:
+            waveforms: ``(batch, samples)`` float32; what stands beyond a length is ignored.
+            lengths: ``(batch,)`` valid samples; all of them where left out.
+
+        Raises:
+            AudioTooShortError: an utterance shorter than ``min_samples``.
+        """
+        sizes = [waveforms.shape[1]] * len(waveforms) if lengths is None else [int(n) for n in lengths]
+        pieces = [waveform[:n] for waveform, n in zip(waveforms, sizes, strict=True)]
+        for n in sizes:
+            self.check_length(n)
+        frames = [self.n_frames(n) for n in sizes]
+        layers = [
+            nn.utils.rnn.pad_sequence(layer.split(frames), batch_first=True)
+            for layer in self.iter_layers(pieces)
+        ]
+        return LayerFeatures(
+            torch.stack(layers, dim=1), torch.tensor(frames, device=waveforms.device, dtype=torch.int64)
+        )
+
+    @torch.inference_mode()
+    def hidden_states(self, waveforms: Sequence[Tensor]) -> list[Tensor]:
+        """Full-frame features of each utterance, ``(layers, frames, dim)`` float32, long ones windowed."""
+        cuts = [windows(len(w), self.min_samples) for w in waveforms]
+        pieces = [w[a:b] for w, cut in zip(waveforms, cuts, strict=True) for a, b in cut]
+        frames = [self.n_frames(len(p)) for p in pieces]
+        packed = torch.stack(list(self.iter_layers(pieces)))
+        parts = iter(packed.split(frames, dim=1))
+        return [torch.cat([next(parts) for _ in cut], dim=1) for cut in cuts]
+
+    @torch.inference_mode()
+    def pooled(self, waveforms: Sequence[Tensor], pool: str = "mean") -> Tensor:
+        """Time-averaged features ``(batch, layers, dim)`` float32 (``2 dim`` for ``mean_std``)."""
+        statistics = [FrameStatistics(pool) for _ in waveforms]
+        pieces, owners = [], []
+        for owner, waveform in zip(statistics, waveforms, strict=True):
+            for start, stop in windows(len(waveform), self.min_samples):
+                pieces.append(waveform[start:stop])
+                owners.append(owner)
+        self.accumulate(pieces, owners)
+        return torch.stack([s.result() for s in statistics])
+
+    @torch.inference_mode()
+    def accumulate(self, pieces: Sequence[Tensor], owners: Sequence[FrameStatistics]) -> None:
+        """Analyses windows and adds each to the statistics of the utterance it belongs to."""
+        frames = [self.n_frames(len(p)) for p in pieces]
+        spread = any(owner.pool == "mean_std" for owner in owners)
+        means: list[Tensor] = []
+        deviations: list[Tensor] = []
+        for layer in self.iter_layers(pieces):
+            parts = layer.split(frames)
+            mean = torch.stack([p.mean(dim=0) for p in parts])
+            means.append(mean)
+            if spread:
+                squares = [(p - m).square().sum(dim=0) for p, m in zip(parts, mean, strict=True)]
+                deviations.append(torch.stack(squares))
+        mean = torch.stack(means, dim=1)
+        deviation = torch.stack(deviations, dim=1) if deviations else [None] * len(pieces)
+        for owner, *window in zip(owners, frames, mean, deviation, strict=True):
+            owner.add(*window)
+
+    def fingerprint(self) -> str:
+        """Hex digest of all that determines the features: settings, weights, audio settings and code."""
+        digest = hashlib.sha256()
+        facts = {"settings": self.settings(), "audio": AUDIO_SETTINGS, "window_s": WINDOW}
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        digest.update(code_digest(self.source_modules).encode())
+        digest.update(tensors_digest(self.state_dict()).encode())
+        return digest.hexdigest()
+
+
+def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
+    """Hex digest over names, shapes, types and bytes, independent of order and file format."""
+    digest = hashlib.sha256()
+    for name in sorted(tensors):
+        tensor = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.flatten().view(torch.uint8).numpy()))
+    return digest.hexdigest()
+
+
+def code_digest(modules: Sequence[str]) -> str:
+    """Hex digest of the source of the audio layer, this module and ``modules``.
+
+    A change of code thus makes stored features stale without anyone having to
+    remember a version number.
+    """
+    from importlib import import_module
+    from pathlib import Path
+
+    digest = hashlib.sha256()
+    audio_files = sorted(Path(inspect.getfile(voxfide.audio)).parent.glob("*.py"))
+    module_files = [Path(inspect.getfile(import_module(m))) for m in sorted({*modules, __name__})]
+    for file in [*audio_files, *module_files]:
+        digest.update(file.name.encode())
+        digest.update(file.read_bytes())
+    return digest.hexdigest()

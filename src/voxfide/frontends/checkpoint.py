@@ -1,0 +1,231 @@
+"""Model folders in Hugging Face's on-disk form: find them, read the needed tensors, write them.
+
+Reads ``model.safetensors``, sharded safetensors and ``pytorch_model.bin`` (with
+``weights_only=True``); only tensors that the truncated model uses are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from voxfide.errors import CheckpointError
+from voxfide.frontends.ssl_config import SSLConfig, read_json
+from voxfide.frontends.ssl_model import SSLEncoder
+
+PREFIXES = ("wav2vec2.", "hubert.", "wavlm.")
+POS_CONV = "encoder.pos_conv_embed.conv."
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model came from: a folder, and its hub id and resolved commit if it has them."""
+
+    folder: Path
+    hub_id: str | None = None
+    revision: str | None = None
+
+
+def locate(name: str, revision: str | None = None) -> ModelSource:
+    """A local folder as it is, or a hub id downloaded (or found in the hub cache).
+
+    Raises:
+        CheckpointError: neither; says what to do without a network.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return ModelSource(folder)
+    if folder.exists():
+        raise CheckpointError(f"{name}: is a file (expected a model folder with config.json, or a hub id)")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise CheckpointError(
+            f"{name}: no such model folder, and not a hub id of the form ORGANISATION/NAME either"
+        )
+    return _download(name, revision)
+
+
+def _download(hub_id: str, revision: str | None) -> ModelSource:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
+
+    def fetch(file: str) -> Path | None:
+        try:
+            return Path(hf_hub_download(hub_id, file, revision=revision))
+        except LocalEntryNotFoundError:
+            raise
+        except EntryNotFoundError:
+            return None
+
+    try:
+        config = fetch("config.json")
+        if config is None:
+            raise CheckpointError(
+                f"{hub_id}: the repository has no config.json (expected a transformers model)"
+            )
+        fetch("preprocessor_config.json")
+        for file in WEIGHT_FILES:
+            found = fetch(file)
+            if found is not None:
+                if file.endswith(".index.json"):
+                    for shard in sorted(set(read_json(found)["weight_map"].values())):
+                        fetch(shard)
+                return ModelSource(config.parent, hub_id, config.parent.name)
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(
+            f"{hub_id}: cannot be downloaded and is not in the local cache ({type(error).__name__}: {reason}). "
+            "Without a network, copy the model folder (config.json, preprocessor_config.json and "
+            f"{WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}) here and give its path in place of the name"
+        ) from error
+    raise CheckpointError(f"{hub_id}: the repository holds none of {', '.join(WEIGHT_FILES)}")
+
+
+def load_encoder(folder: Path, n_layers: int | None = None) -> SSLEncoder:
+    """Builds the first ``n_layers`` layers of the model in ``folder`` with its weights, in eval mode.
+
+    Raises:
+        CheckpointError: no configuration or weights, missing tensors, or wrong shapes.
+        UsageError: more layers than the model has.
+    """
+    config = SSLConfig.from_folder(folder)
+    with torch.device("meta"):
+        model = SSLEncoder(config, n_layers)
+    wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
+    state = _read_state(folder, wanted)
+    problems = [f"missing {k}" for k in wanted if k not in state]
+    problems += [
+        f"{k} has shape {tuple(state[k].shape)}, the configuration says {shape}"
+        for k, shape in wanted.items()
+        if k in state and tuple(state[k].shape) != shape
+    ]
+    if problems:
+        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise CheckpointError(f"{folder}: weights do not fit config.json: " + "; ".join(problems[:5]) + more)
+    # Copied, so that the model neither keeps a file mapped nor shares unaligned memory with it.
+    own = {k: (state[k] if k.endswith("num_batches_tracked") else state[k].float()).clone() for k in wanted}
+    model.load_state_dict(own, assign=True)
+    return model.eval().requires_grad_(False)
+
+
+def _read_state(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
+    """Tensors under the names of :class:`SSLEncoder`, weight norm resolved."""
+    norms: dict[str, Tensor] = {}
+    state: dict[str, Tensor] = {}
+    for name, read in _tensors(folder):
+        key = _plain_name(name)
+        if key in wanted:
+            state[key] = read()
+        elif key.startswith(POS_CONV):
+            norms[key.removeprefix(POS_CONV)] = read()
+    pairs = (
+        ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+        ("weight_g", "weight_v"),
+    )
+    for g, v in pairs:
+        if g in norms and v in norms:
+            # Weight norm over all but the last axis (dim=2): one gain a tap.
+            direction = norms[v].float()
+            length = direction.norm(dim=(0, 1), keepdim=True)
+            state[POS_CONV + "weight"] = direction * (norms[g].float() / length)
+    return state
+
+
+def _plain_name(name: str) -> str:
+    for prefix in PREFIXES:
+        if name.startswith(prefix):
+            return name.removeprefix(prefix)
+    return name
+
+
+def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    """Names in a checkpoint, each with a function that reads its tensor."""
+    single, index, pickled = (folder / f for f in WEIGHT_FILES)
+    if single.exists():
+        yield from _safetensors(single)
+    elif index.exists():
+        for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
+            if not (folder / shard).exists():
+                raise CheckpointError(f"{folder / shard}: missing shard (named in {index.name})")
+            yield from _safetensors(folder / shard)
+    elif pickled.exists():
+        yield from _pickled(pickled)
+    else:
+        raise CheckpointError(f"{folder}: no weights (expected one of {', '.join(WEIGHT_FILES)})")
+
+
+def _safetensors(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                yield name, lambda name=name: file.get_tensor(name)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+    import zipfile
+
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path}: not a readable weights-only PyTorch file ({first})") from error
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: expected a state dict, found {type(state).__name__}")
+    for name, tensor in state.items():
+        if isinstance(tensor, Tensor):
+            yield name, lambda tensor=tensor: tensor
+
+
+def save_encoder(model: SSLEncoder, folder: Path) -> None:
+    """Writes ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` as transformers does.
+
+    The folder loads in ``transformers`` with ``AutoModel.from_pretrained`` and here
+    with :func:`load_encoder`. A model cut to n layers is written as one of n layers;
+    a pre-norm model's final norm, which no hidden state uses, is written as identity.
+    """
+    from safetensors.torch import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        **model.config.to_dict(),
+        "num_hidden_layers": model.n_layers,
+        "architectures": [{"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}[model.config.model_type]],
+        "num_feat_extract_layers": len(model.config.conv_dim),
+        "layerdrop": 0.0,
+    }  # fmt: skip
+    do_normalize = config.pop("do_normalize")
+    preprocessor = {
+        "feature_extractor_type": "Wav2Vec2FeatureExtractor",
+        "do_normalize": do_normalize,
+        "feature_size": 1,
+        "padding_side": "right",
+        "padding_value": 0.0,
+        "return_attention_mask": model.config.feat_extract_norm == "layer",
+        "sampling_rate": 16000,
+    }
+    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
+    if not model.config.conv_pos_batch_norm:
+        weight = state.pop(POS_CONV + "weight")
+        state[POS_CONV + "parametrizations.weight.original0"] = weight.norm(dim=(0, 1), keepdim=True)
+        state[POS_CONV + "parametrizations.weight.original1"] = weight
+    dim = model.config.hidden_size
+    state.setdefault("encoder.layer_norm.weight", torch.ones(dim))
+    state.setdefault("encoder.layer_norm.bias", torch.zeros(dim))
+    state["masked_spec_embed"] = torch.zeros(dim)
+    temporary = folder / "model.safetensors.tmp"
+    save_file(state, temporary, metadata={"format": "pt"})
+    os.replace(temporary, folder / "model.safetensors")
+    for name, values in (("config.json", config), ("preprocessor_config.json", preprocessor)):
+        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

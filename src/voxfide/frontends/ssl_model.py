@@ -1,0 +1,121 @@
+"""The wav2vec 2.0 / HuBERT / WavLM encoder, cut to its first n transformer layers.
+
+A. Baevski et al., "wav2vec 2.0", NeurIPS 2020; W.-N. Hsu et al., "HuBERT", TASLP
+2021; S. Chen et al., "WavLM", JSTSP 2022. One architecture serves all three; it is
+written here, rather than taken from ``transformers``, so that batches need no
+padding, only the asked-for layers exist, and start-up stays short. ``transformers``
+is the reference that the tests compare it with.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from voxfide.errors import UsageError
+from voxfide.frontends.ssl_config import SSLConfig
+from voxfide.frontends.ssl_layers import ConvEncoder, FeatureProjection, PositionalConv, TransformerLayer
+
+
+def relative_position_buckets(size: int, n_buckets: int, max_distance: int) -> Tensor:
+    """Bucket of every offset ``-(size - 1) ... size - 1``, ``(2 size - 1,)``.
+
+    Half of the buckets for each sign; offsets are exact up to a quarter of
+    ``n_buckets``, then logarithmic up to ``max_distance`` (T5's scheme).
+    """
+    offset = torch.arange(-(size - 1), size)
+    half = n_buckets // 2
+    exact = half // 2
+    distance = offset.abs()
+    logarithmic = torch.log(distance.float() / exact) / math.log(max_distance / exact) * (half - exact)
+    far = (exact + logarithmic.clamp_min(0)).to(torch.int64).clamp_max(half - 1)
+    return (offset > 0).to(torch.int64) * half + torch.where(distance < exact, distance, far)
+
+
+class TransformerEncoder(nn.Module):
+    """Positional convolution and ``n_layers`` blocks on packed frames."""
+
+    def __init__(self, config: SSLConfig, n_layers: int) -> None:
+        super().__init__()
+        self.config = config
+        self.pos_conv_embed = PositionalConv(config)
+        # Pre-norm models apply this norm only after their last layer, beyond the hidden states.
+        self.layer_norm = (
+            None
+            if config.do_stable_layer_norm
+            else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        )
+        self.layers = nn.ModuleList(TransformerLayer(config, i) for i in range(n_layers))
+
+    def position_bias(self, size: int) -> Tensor:
+        """WavLM's ``(heads, size, size)`` bias, before the gate."""
+        first = self.layers[0]
+        assert isinstance(first, TransformerLayer)
+        table = first.attention.rel_attn_embed
+        buckets = relative_position_buckets(size, self.config.num_buckets, self.config.max_bucket_distance)
+        by_offset = table(buckets.to(table.weight.device)).T  # (heads, 2 size - 1)
+        return by_offset.unfold(1, size, 1).flip(1)
+
+    def forward(self, x: Tensor, frames: Sequence[int]) -> Iterator[Tensor]:
+        """Yields the output of each block, packed ``(frames, dim)``."""
+        x = x + self.pos_conv_embed(x, frames)
+        if self.layer_norm is not None:
+            x = self.layer_norm(x)
+        biases: dict[int, Tensor] = {}
+        if self.config.model_type == "wavlm":
+            sizes = set(frames) if x.device.type == "cpu" else {max(frames)}
+            biases = {size: self.position_bias(size) for size in sizes}
+        for layer in self.layers:
+            x = layer(x, frames, biases)
+            yield x
+
+
+class SSLEncoder(nn.Module):
+    """Waveforms to the hidden states of blocks 1...n.
+
+    Args:
+        config: the model's configuration.
+        n_layers: how many blocks to build; all of them where left out.
+
+    Raises:
+        UsageError: ``n_layers`` outside ``1 ... config.num_hidden_layers``.
+    """
+
+    def __init__(self, config: SSLConfig, n_layers: int | None = None) -> None:
+        super().__init__()
+        n_layers = config.num_hidden_layers if n_layers is None else n_layers
+        if not 1 <= n_layers <= config.num_hidden_layers:
+            raise UsageError(
+                f"{n_layers} layers asked for, but the model has {config.num_hidden_layers} "
+                f"(expected 1 to {config.num_hidden_layers})"
+            )
+        self.config = config
+        self.n_layers = n_layers
+        self.feature_extractor = ConvEncoder(config)
+        self.feature_projection = FeatureProjection(config)
+        self.encoder = TransformerEncoder(config, n_layers)
+
+    def n_frames(self, n_samples: int) -> int:
+        """Frames of ``n_samples`` samples; 0 below the receptive field."""
+        return max(0, (n_samples - self.config.receptive_field) // self.config.hop_samples + 1)
+
+    def forward(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yields layers 1...n in order, packed ``(sum of frames, dim)``.
+
+        Args:
+            waveforms: ``(samples,)`` float32 each, at least the receptive field long.
+        """
+        if self.config.do_normalize:
+            waveforms = [normalise(w) for w in waveforms]
+        features = [self.feature_extractor(w) for w in waveforms]
+        frames = [len(f) for f in features]
+        yield from self.encoder(self.feature_projection(torch.cat(features)), frames)
+
+
+def normalise(waveform: Tensor) -> Tensor:
+    """Zero mean and unit variance, with the 1e-7 that ``Wav2Vec2FeatureExtractor`` adds."""
+    centred = waveform - waveform.mean()
+    return centred / torch.sqrt(centred.square().mean() + 1e-7)

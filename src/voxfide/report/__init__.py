@@ -1,0 +1,36 @@
+"""Tables, figures and self-contained HTML pages.
+
+A page (:class:`~voxfide.report.page.Page`) is sections of prose, key-values, tables,
+figures and players; :func:`write_evaluation_report` is one use of it.
+"""
+
+from __future__ import annotations
+
+from voxfide.report.evaluation import write_evaluation_report
+from voxfide.report.figures import det_figure, histogram_figure
+from voxfide.report.page import Figure, Figures, KeyValues, Notice, Page, Prose, Section, Stat, Stats
+from voxfide.report.players import Budget, Clip, Players, add_audio
+from voxfide.report.style import save_figure
+from voxfide.report.tables import Column, Table
+
+__all__ = [
+    "Budget",
+    "Clip",
+    "Column",
+    "Figure",
+    "Figures",
+    "KeyValues",
+    "Notice",
+    "Page",
+    "Players",
+    "Prose",
+    "Section",
+    "Stat",
+    "Stats",
+    "Table",
+    "add_audio",
+    "det_figure",
+    "histogram_figure",
+    "save_figure",
+    "write_evaluation_report",
+]

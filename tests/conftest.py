@@ -1,0 +1,29 @@
+"""Shared test facts: where reference material lies, and what to say where it does not."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+SHARED = Path(os.environ.get("VOXFIDE_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+"""Reference outputs and a small corpus beside the checkout; a user's clone has none."""
+
+GOLDEN = SHARED / "golden"
+CORPUS = SHARED / "corpus"
+
+settings.register_profile(
+    "voxfide",
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+)
+settings.load_profile("voxfide")
+
+
+def needs_shared(sub: str) -> pytest.MarkDecorator:
+    """Skips a test, saying so, where ``shared/<sub>`` does not exist."""
+    return pytest.mark.skipif(
+        not (SHARED / sub).exists(), reason=f"reference material shared/{sub} is not beside this checkout"
+    )
