@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import gc
 import io
@@ -20,6 +21,7 @@ import soundfile
 
 import audio_fixtures as fx
 from voxfide.audio import load_audio, probe_audio, stream_audio
+from voxfide.audio.source import Window
 from voxfide.errors import (
     AudioError,
     AudioNotFoundError,
@@ -99,6 +101,46 @@ def test_a_file_object_that_fails(kind: str, files: dict[str, bytes], capfd: pyt
     closed.close()
     fails(AudioNotFoundError, closed, "closed")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("kind", ["wav-s16", "m4a", "flac-s16"])
+def test_an_interrupt_is_not_swallowed(kind: str, files: dict[str, bytes]) -> None:
+    """Decoders read through callbacks from C, which lose exceptions."""
+
+    class Interrupted(io.BytesIO):
+        def read(self, n: int = -1) -> bytes:
+            if self.tell() > 9000:
+                raise KeyboardInterrupt
+            return super().read(n)
+
+    with pytest.raises(KeyboardInterrupt):
+        load_audio(Interrupted(files[kind]))
+
+
+def test_a_pipe_is_buffered_up_to_a_limit(files: dict[str, bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("voxfide.audio.source.MAX_SPOOLED_BYTES", 10_000)
+    reader, writer = os.pipe()
+    os.write(writer, files["wav-s16"][:20_000])
+    os.close(writer)
+    with os.fdopen(reader, "rb") as pipe:
+        fails(AudioTooLongError, pipe, "too large to buffer")
+
+
+def test_a_decoder_that_circles_is_stopped() -> None:
+    window = Window(io.BytesIO(bytes(1000)), "x", 0, 1000)
+    n_reads = 0
+    while window.at(0, 10):
+        n_reads += 1
+    assert 1000 < n_reads < 1_000_000
+    with pytest.raises(NotAudioError, match="over and over"):
+        window.check()
+
+
+def test_a_text_file_object_is_a_mistake_of_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "a.wav"
+    path.write_bytes(b"RIFF")
+    with codecs.open(str(path), encoding="utf-8") as file, pytest.raises(UsageError, match="binary"):
+        load_audio(file)
 
 
 # Files that are not audio
@@ -223,6 +265,15 @@ def test_truncated(kind: str, kept: float, files: dict[str, bytes]) -> None:
 @pytest.mark.parametrize("kind", ["wav-s16", "wav-s24", "flac-s16", "m4a", "mkv-aac", "vorbis", "opus"])
 def test_a_single_missing_byte_counts(kind: str, files: dict[str, bytes]) -> None:
     fails(TruncatedAudioError, files[kind][:-1])
+
+
+def test_ogg_without_an_end_mark_is_a_doubt_only() -> None:
+    """Some recorders never write the mark; a cut between pages looks the same."""
+    data = fx.write_soundfile(fx.speechlike(RATE, 6.0), RATE, "OGG", "VORBIS")
+    cut = data[: data.rindex(b"OggS")]
+    audio = load_audio(cut)
+    assert 1 < audio.info.duration < 6
+    assert "may have been cut" in audio.info.warnings[0]
 
 
 def test_flac_that_declares_more_than_it_holds(files: dict[str, bytes]) -> None:

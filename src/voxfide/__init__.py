@@ -22,11 +22,12 @@ _LAZY = {
 __all__ = ["__version__", *sorted(_LAZY)]
 
 if TYPE_CHECKING:
-    from voxfide.audio import load_audio, stream_audio
-    from voxfide.backends import create_backend
-    from voxfide.detector import Detector
-    from voxfide.frontends import create_frontend
-    from voxfide.manifest import Manifest
+    from voxfide.audio import load_audio as load_audio
+    from voxfide.audio import stream_audio as stream_audio
+    from voxfide.backends import create_backend as create_backend
+    from voxfide.detector import Detector as Detector
+    from voxfide.frontends import create_frontend as create_frontend
+    from voxfide.manifest import Manifest as Manifest
 
 
 def __getattr__(name: str) -> object:

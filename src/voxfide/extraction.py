@@ -5,18 +5,20 @@ from __future__ import annotations
 import csv
 import io
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from voxfide.audio import Audio, AudioInfo
 from voxfide.decoding import DecodePool, default_workers
+from voxfide.engine import Engine
 from voxfide.errors import AudioError, UsageError
-from voxfide.frontends.base import POOLS, Frontend
+from voxfide.frontends.base import POOLS, FrameStatistics, Frontend, windows
 from voxfide.manifest import Manifest
 from voxfide.types import SAMPLE_RATE, Seconds
 
@@ -24,6 +26,12 @@ log = logging.getLogger(__name__)
 
 BATCH_SECONDS = {"cpu": 40.0, "cuda": 320.0, "mps": 80.0}
 """Audio in one batch: more only costs memory, less leaves matrix products too small."""
+
+WINDOW_BATCHES = 4
+"""Batches of audio that are sorted by length together."""
+
+SHARD_ROWS = 256
+"""Utterances a shard and a part: what a crash can cost."""
 
 Progress = Callable[[int, Seconds], None]
 """Called with utterances and audio seconds that have just been finished."""
@@ -34,6 +42,22 @@ class Row(NamedTuple):
 
     utterance_id: str
     path: Path
+
+
+class FileState(NamedTuple):
+    """What tells whether an audio file is still the one that was analysed; -1 where it is gone."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+    @classmethod
+    def of(cls, path: Path) -> FileState:
+        try:
+            stat = path.stat()
+        except OSError:
+            return cls(str(path), -1, -1)
+        return cls(str(path), stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True)
@@ -68,12 +92,23 @@ def failures_csv(failures: Sequence[Failure]) -> str:
 
 
 class Extracted(NamedTuple):
-    """Features of one utterance: ``(layers, dim)`` pooled or ``(layers, frames, dim)``, float32."""
+    """Features of one utterance.
+
+    Attributes:
+        features: ``(layers, dim)`` float32 pooled, or ``(layers, frames, dim)`` float16.
+        n_frames: frames of the utterance, also where they are pooled.
+        state: of the audio file, before it was read.
+    """
 
     row: Row
     features: np.ndarray
     n_frames: int
     info: AudioInfo
+    state: FileState
+
+
+Outcome = tuple[list[Extracted], list[Failure]]
+"""What became of some rows."""
 
 
 @dataclass
@@ -87,6 +122,7 @@ class Extractor:
         batch_seconds: audio in one batch; None chooses by device.
         progress: told of every finished utterance.
         strict: raise the first error in place of recording it.
+        max_duration: seconds that a file may last.
     """
 
     frontend: Frontend
@@ -100,6 +136,8 @@ class Extractor:
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
             raise UsageError(f"pool {self.pool!r} (expected one of {', '.join(POOLS)})")
+        if self.batch_seconds is not None and not self.batch_seconds > 0:
+            raise UsageError(f"batch of {self.batch_seconds} s (expected a positive number of seconds)")
         workers = default_workers() if self.workers is None else self.workers
         self._decoder = DecodePool(workers, self.max_duration)
 
@@ -107,19 +145,47 @@ class Extractor:
         """Ends the decoding processes."""
         self._decoder.close()
 
-    def __call__(self, rows: Sequence[Row]) -> tuple[list[Extracted], list[Failure]]:
+    def __call__(self, rows: Sequence[Row]) -> Outcome:
         """Features in the order of ``rows``, and what failed."""
-        done: dict[int, Extracted] = {}
+        extracted: list[Extracted] = []
         failures: list[Failure] = []
-        for batch in self._batches(rows, failures):
-            for index, extracted in self._run(rows, batch, failures):
-                done[index] = extracted
-        return [done[i] for i in sorted(done)], failures
+        for some, failed in self.outcomes(rows):
+            extracted += some
+            failures += failed
+        return extracted, failures
 
-    def _batches(self, rows: Sequence[Row], failures: list[Failure]) -> Iterator[list[tuple[int, Audio]]]:
-        """Batches of similar lengths from a window of a few batches of decoded audio."""
-        budget = self.batch_seconds or BATCH_SECONDS.get(self.frontend.device.type, 40.0)
+    def outcomes(self, rows: Sequence[Row]) -> Iterator[Outcome]:
+        """The same, a few batches at a time, so that what was yielded can be saved whatever comes.
+
+        Windows of batches follow from the rows alone: going on behind the last outcome
+        gives the same batches, hence the same numbers, as never having stopped.
+        """
+        states = [FileState.of(row.path) for row in rows]
+        for window, failures in self._windows(rows):
+            done: dict[int, Extracted] = {}
+            for batch in _bucket(window, self._budget):
+                waveforms = [audio.waveform for _, audio in batch]
+                for (index, audio), features in zip(batch, self._features(waveforms), strict=True):
+                    row = rows[index]
+                    if not np.isfinite(features).all():
+                        error = AudioError(str(row.path), "its features are not finite", "finite features")
+                        failures.append(self._failed(row, error))
+                        continue
+                    n_samples = len(audio.waveform)
+                    n_frames = self.frontend.total_frames(n_samples)
+                    done[index] = Extracted(row, features, n_frames, audio.info, states[index])
+                    if self.progress:
+                        self.progress(1, n_samples / SAMPLE_RATE)
+            yield [done[i] for i in sorted(done)], failures
+
+    @property
+    def _budget(self) -> Seconds:
+        return self.batch_seconds or BATCH_SECONDS.get(self.frontend.device.type, BATCH_SECONDS["cpu"])
+
+    def _windows(self, rows: Sequence[Row]) -> Iterator[tuple[list[tuple[int, Audio]], list[Failure]]]:
+        """Decoded audio for a few batches, with its rows' indices, and what could not be decoded meanwhile."""
         window: list[tuple[int, Audio]] = []
+        failures: list[Failure] = []
         held = 0.0
         for index, result in enumerate(self._decoder.decode([row.path for row in rows])):
             try:
@@ -127,42 +193,28 @@ class Extractor:
                     raise result
                 self.frontend.check_length(len(result.waveform), str(rows[index].path))
             except AudioError as error:
-                self._fail(rows[index], error, failures)
+                failures.append(self._failed(rows[index], error))
                 continue
             window.append((index, result))
-            held += result.info.duration
-            if held >= 4 * budget:
-                yield from _bucket(window, budget)
-                window, held = [], 0.0
-        yield from _bucket(window, budget)
+            held += len(result.waveform) / SAMPLE_RATE
+            if held >= WINDOW_BATCHES * self._budget:
+                yield window, failures
+                window, failures, held = [], [], 0.0
+        if window or failures:
+            yield window, failures
 
-    def _run(
-        self, rows: Sequence[Row], batch: list[tuple[int, Audio]], failures: list[Failure]
-    ) -> Iterator[tuple[int, Extracted]]:
-        device = self.frontend.device
-        waveforms = [torch.from_numpy(audio.waveform).to(device) for _, audio in batch]
+    def _features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         if self.pool == "none":
-            features = [f.cpu().numpy() for f in self.frontend.hidden_states(waveforms)]
-        else:
-            features = list(self.frontend.pooled(waveforms, self.pool).cpu().numpy())
-        for (index, audio), values in zip(batch, features, strict=True):
-            seconds = len(audio.waveform) / SAMPLE_RATE
-            if not np.isfinite(values).all():
-                error = AudioError(str(rows[index].path), "its features are not finite", "finite features")
-                self._fail(rows[index], error, failures)
-                continue
-            if self.progress:
-                self.progress(1, seconds)
-            n_frames = self.frontend.total_frames(len(audio.waveform))
-            yield index, Extracted(rows[index], values, n_frames, audio.info)
+            return frame_features(self.frontend, waveforms, self._budget)
+        return list(pooled_features(self.frontend, waveforms, self.pool, self._budget))
 
-    def _fail(self, row: Row, error: AudioError, failures: list[Failure]) -> None:
+    def _failed(self, row: Row, error: AudioError) -> Failure:
         if self.strict:
             raise error
         log.warning("%s", error)
-        failures.append(Failure.of(row, error))
         if self.progress:
             self.progress(1, 0.0)
+        return Failure.of(row, error)
 
 
 def _bucket(window: list[tuple[int, Audio]], budget: Seconds) -> Iterator[list[tuple[int, Audio]]]:
@@ -178,6 +230,110 @@ def _bucket(window: list[tuple[int, Audio]], budget: Seconds) -> Iterator[list[t
         yield batch
 
 
+def pooled_features(
+    frontend: Frontend, waveforms: Sequence[np.ndarray], pool: str, budget: Seconds | None = None
+) -> np.ndarray:
+    """Time-averaged features ``(utterances, layers, dim)`` float32, in memory bounded by ``budget``.
+
+    Equal to :meth:`Frontend.pooled`; but windows of long waveforms are analysed in groups
+    of at most ``budget`` seconds (one batch of the device where left out).
+    """
+    statistics = [FrameStatistics(pool) for _ in waveforms]
+    for pieces, owners in _groups(frontend, waveforms, budget):
+        frontend.accumulate(pieces, [statistics[owner] for owner in owners])
+    if not statistics:
+        return np.zeros((0, frontend.n_layers, frontend.pooled_dim(pool)), np.float32)
+    return torch.stack([s.result() for s in statistics]).cpu().numpy()
+
+
+def frame_features(
+    frontend: Frontend, waveforms: Sequence[np.ndarray], budget: Seconds | None = None
+) -> list[np.ndarray]:
+    """Full-frame features, ``(layers, frames, dim)`` float16 each; memory is bounded as above.
+
+    Finite numbers beyond the range of float16 become its largest.
+    """
+    parts: list[list[np.ndarray]] = [[] for _ in waveforms]
+    for pieces, owners in _groups(frontend, waveforms, budget):
+        for owner, features in zip(owners, frontend.hidden_states(pieces), strict=True):
+            parts[owner].append(_to_half(features).cpu().numpy())
+    return [p[0] if len(p) == 1 else np.concatenate(p, axis=1) for p in parts]
+
+
+def _to_half(features: Tensor) -> Tensor:
+    limit = torch.finfo(torch.float16).max
+    finite = torch.isfinite(features)
+    return torch.where(finite, features.clamp(-limit, limit), torch.nan).half()
+
+
+def _groups(
+    frontend: Frontend, waveforms: Sequence[np.ndarray], budget: Seconds | None
+) -> Iterator[tuple[list[Tensor], list[int]]]:
+    """Windows on the front-end's device, each with the number of its waveform, cut by the budget."""
+    limit = budget or BATCH_SECONDS.get(frontend.device.type, BATCH_SECONDS["cpu"])
+    pieces: list[Tensor] = []
+    owners: list[int] = []
+    held = 0.0
+    for owner, waveform in enumerate(waveforms):
+        for start, stop in windows(len(waveform), frontend.min_samples):
+            seconds = (stop - start) / SAMPLE_RATE
+            if pieces and held + seconds > limit:
+                yield pieces, owners
+                pieces, owners, held = [], [], 0.0
+            pieces.append(torch.from_numpy(waveform[start:stop]).to(frontend.device))
+            owners.append(owner)
+            held += seconds
+    if pieces:
+        yield pieces, owners
+
+
 def rows_of(manifest: Manifest) -> list[Row]:
     """The utterances of a manifest as rows to analyse."""
     return [Row(i, p) for i, p in zip(manifest.column("utterance_id"), manifest.audio_paths(), strict=True)]
+
+
+def missing_rows(rows: Iterable[Row], held: Mapping[str, FileState]) -> list[bool]:
+    """Which rows are not among those held, or whose audio file has changed since.
+
+    A file that is no longer there cannot have changed: what is held of it stays good.
+    """
+    missing = []
+    for row in rows:
+        before = held.get(row.utterance_id)
+        if before is None or before.path != str(row.path):
+            missing.append(True)
+        else:
+            now = FileState.of(row.path)
+            missing.append(now.size >= 0 and now != before)
+    return missing
+
+
+def shards_of(rows: Sequence[Row], missing: Sequence[bool], size: int = SHARD_ROWS) -> list[list[Row]]:
+    """The missing rows of each block of ``size`` rows.
+
+    Blocks are counted from the first row, whatever is missing: a job that is resumed
+    thereby computes the same batches as one that was never interrupted.
+    """
+    if size < 1:
+        raise UsageError(f"shards of {size} rows (expected at least 1)")
+    blocks = range(0, len(rows), size)
+    shards = ([rows[i] for i in range(b, min(b + size, len(rows))) if missing[i]] for b in blocks)
+    return [shard for shard in shards if shard]
+
+
+def run_shards(
+    engine: Engine, factory: Callable[[], Extractor], shards: Sequence[list[Row]]
+) -> Iterator[Outcome]:
+    """What becomes of the rows of ``shards``, as it becomes known; ends the extractors at the end."""
+    made: list[Extractor] = []
+
+    def make() -> Callable[[list[Row]], Iterator[Outcome]]:
+        made.append(factory())
+        return made[-1].outcomes
+
+    try:
+        for outcomes in engine.map(make, shards):
+            yield from outcomes
+    finally:
+        for extractor in made:
+            extractor.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,38 +11,74 @@ from typing import Any
 
 from voxfide.errors import StoreError
 
+log = logging.getLogger(__name__)
 
-def write_atomic(path: Path, content: str | bytes | Any) -> None:
-    """Writes to a temporary name, flushes to disk, renames. A full disk leaves the old file as it was."""
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Gives a temporary name to write to; flushed and renamed to ``path`` where the block ends well.
+
+    Where it does not, as on a full disk, ``path`` stays as it was and the temporary file goes.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    data = content.encode("utf-8") if isinstance(content, str) else content
+    temporary = path.with_name(f".{path.name[:100]}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def write_atomic(path: Path, content: str | bytes | Any) -> None:
+    """Writes text (UTF-8) or a buffer of bytes by way of :func:`replacing`."""
+    data = content.encode("utf-8") if isinstance(content, str) else content
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.write(data)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Removes what killed writers left behind; for a folder that this process alone writes to."""
+    for left in folder.glob(".*.tmp"):
+        left.unlink(missing_ok=True)
+
+
 @contextmanager
 def exclusive(lock: Path, message: str) -> Iterator[None]:
     """Holds an advisory lock that ends with the process, however it ends.
 
+    The holder may delete the lock file, or the folder that it is in.
+
     Raises:
         StoreError: with ``message``, where another process holds it.
     """
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        try:
-            import fcntl
-        except ImportError:  # Windows: no advisory locks; parts are atomic all the same
-            yield
-            return
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError(message) from None
+    try:
+        import fcntl
+    except ImportError:  # Windows: no advisory locks; files are replaced whole all the same
         yield
+        return
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            file = lock.open("a")
+        except FileNotFoundError:  # its folder was deleted just now
+            continue
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StoreError(message) from None
+            except OSError as error:
+                log.warning("%s: this file system has no locks (%s): start no second writer", lock, error)
+            if _is_same_file(lock, file.fileno()):
+                yield
+                return
+            # It was deleted before we got hold of it, and holds nobody off any more.
+
+
+def _is_same_file(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False

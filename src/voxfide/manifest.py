@@ -9,6 +9,8 @@ An empty cell means "not known". Rows are counted from 1, the header not include
 from __future__ import annotations
 
 import hashlib
+import heapq
+import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,10 +22,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from voxfide.errors import ManifestError, UsageError
-from voxfide.manifest_io import read_table, write_table
+from voxfide.manifest_io import (
+    REQUIRED_COLUMNS,
+    as_column,
+    as_text,
+    concatenate,
+    normalised,
+    read_table,
+    write_table,
+)
 from voxfide.types import LABELS, PathLike
 
-REQUIRED_COLUMNS: Final = ("utterance_id", "path", "label")
 OPTIONAL_COLUMNS: Final = {
     "split": "train, dev, eval or another part of the corpus",
     "attack": "the corpus's own tag of the spoofing attack (A01 …), '-' for bona fide",
@@ -53,50 +62,63 @@ class Manifest:
 
     @classmethod
     def read(cls, path: PathLike) -> Manifest:
-        """Reads ``.csv`` (or ``.tsv``) or ``.parquet`` and checks that it is usable as a table.
+        """Reads ``.csv``, ``.tsv`` or ``.parquet`` and checks that it is usable as a table.
+
+        Relative paths start from the folder in which ``path`` lies, also where it is a link.
 
         Raises:
             ManifestError: no such file, malformed rows, or missing required columns.
         """
         path = Path(path)
         table = read_table(path)
-        missing = [c for c in REQUIRED_COLUMNS if c not in table.column_names]
-        if missing:
-            found = ", ".join(table.column_names) or "none"
-            raise ManifestError(
-                str(path),
-                [f"column {c!r} is missing (required: {', '.join(REQUIRED_COLUMNS)}; found: {found})" for c in missing],
-            )  # fmt: skip
-        return cls(table, path.resolve().parent, str(path))
+        columns = dict(zip(table.column_names, table.columns, strict=True))
+        return cls.from_columns(columns, path.parent, str(path))
 
     @classmethod
     def from_columns(
         cls, columns: Mapping[str, Sequence[Any]], root: PathLike, source: str = "<manifest>"
     ) -> Manifest:
-        """From equally long columns; ``root`` is the folder of relative paths."""
-        missing = [c for c in REQUIRED_COLUMNS if c not in columns]
-        if missing:
-            raise ManifestError(source, [f"column {c!r} is missing" for c in missing])
-        table = pa.table({
-            name: pa.array([str(v) for v in values] if name in REQUIRED_COLUMNS else list(values))
-            for name, values in columns.items()
-        })  # fmt: skip
-        for name in REQUIRED_COLUMNS:
-            position = table.column_names.index(name)
-            table = table.set_column(position, name, table.column(name).cast(pa.string()))
-        return cls(table, Path(root).resolve(), source)
+        """From equally long columns of Python values or Arrow arrays.
+
+        Args:
+            columns: name to values; ids, paths and labels may be anything that has a text form.
+            root: folder that relative paths start from.
+            source: for messages.
+
+        Raises:
+            ManifestError: missing required columns, different lengths, or a column of values
+                that have no type in common.
+        """
+        found = ", ".join(map(repr, columns)) or "none"
+        problems = [
+            f"column {c!r} is missing (required: {', '.join(REQUIRED_COLUMNS)}; found: {found})"
+            for c in REQUIRED_COLUMNS
+            if c not in columns
+        ]
+        lengths = {name: len(values) for name, values in columns.items()}
+        if len(set(lengths.values())) > 1:
+            problems.append(f"columns of different lengths: {lengths}")
+        if problems:
+            raise ManifestError(source, problems)
+        table = pa.table({name: as_column(name, values, source) for name, values in columns.items()})
+        return cls(normalised(table), Path(root).resolve(), source)
 
     def write(self, path: PathLike) -> Path:
-        """Writes CSV or Parquet, by suffix, atomically; paths are made to fit the new place.
+        """Writes CSV, TSV or Parquet, by suffix, atomically; paths are made to fit the new place.
 
         Audio below the new manifest's folder is named relative to it, other audio absolutely.
         """
         path = Path(path)
-        folder = path.resolve().parent
-        table = self.table
-        if folder != self.root:
-            moved = pa.array([_relocate(p, self.root, folder) for p in self.column("path")], pa.string())
-            table = table.set_column(table.column_names.index("path"), "path", moved)
+        folder = path.parent.resolve()
+        prefix = str(folder).rstrip(os.sep) + os.sep
+
+        def moved(name: str | None) -> str | None:
+            if not name or (folder == self.root and not Path(name).is_absolute()):
+                return name
+            return os.path.normpath(self.root / name).removeprefix(prefix)
+
+        paths = pa.array(map(moved, self.column("path")), pa.string())
+        table = self.table.set_column(self.columns.index("path"), "path", paths)
         write_table(table, path)
         return path
 
@@ -110,48 +132,64 @@ class Manifest:
 
     def column(self, name: str) -> list[Any]:
         """Values of a column as Python objects; None where empty."""
-        if name not in self.table.column_names:
-            raise UsageError(f"{self.source}: no column {name!r} (columns: {', '.join(self.columns)})")
-        return self.table.column(name).to_pylist()
+        return self._column(name).to_pylist()
 
     def strings(self, name: str) -> np.ndarray:
-        """A column as an object array of strings, ``(rows,)``; empty strings where empty."""
-        values = self.column(name)
-        return np.array(["" if v is None else str(v) for v in values], dtype=object)
+        """A column as an object array of strings, ``(rows,)``, as CSV has them; empty strings where empty."""
+        return pc.fill_null(as_text(self._column(name)), "").to_numpy()
 
     def audio_paths(self) -> list[Path]:
-        """Absolute path of every row's audio."""
-        return [self.root / p for p in self.column("path")]
+        """Absolute path of every row's audio.
+
+        Raises:
+            ManifestError: rows without a path.
+        """
+        paths = self.column("path")
+        empty = [f"row {row}: path is empty" for row, p in enumerate(paths, start=1) if p is None]
+        if empty:
+            raise ManifestError(self.source, empty)
+        return [self.root / p for p in paths]
 
     def digest(self) -> str:
         """Hex digest of ids, paths and labels, in order."""
         digest = hashlib.sha256()
         for name in REQUIRED_COLUMNS:
-            for value in self.column(name):
-                digest.update(str(value).encode() + b"\0")
+            digest.update(json.dumps(self.column(name)).encode())
         return digest.hexdigest()
 
     def take(self, rows: Sequence[int] | np.ndarray) -> Manifest:
-        """The given rows (from 0), in the given order."""
-        return Manifest(self.table.take(pa.array(rows, pa.int64())), self.root, self.source)
+        """The given rows (from 0), in the given order.
 
-    def filter(self, **conditions: str | Iterable[str]) -> Manifest:
+        Raises:
+            UsageError: rows that are not there, or that are no row numbers.
+        """
+        numbers = np.asarray(rows)
+        if numbers.size and not np.issubdtype(numbers.dtype, np.integer):
+            raise UsageError(f"rows of type {numbers.dtype} (expected row numbers)")
+        if numbers.size and not 0 <= numbers.min() <= numbers.max() < len(self):
+            raise UsageError(f"{self.source}: rows {numbers.min()} … {numbers.max()}, {len(self)} are there")
+        return Manifest(self.table.take(pa.array(numbers, pa.int64())), self.root, self.source)
+
+    def filter(self, **conditions: Any) -> Manifest:
         """Rows whose columns equal a value or one of several: ``filter(split="train", label=["spoof"])``.
+
+        Values are compared as text, the way :meth:`strings` gives it; ``""`` is an empty cell.
 
         Raises:
             UsageError: no such column, or a value that no row has (with those there are).
         """
-        mask: Any = pa.array(np.ones(len(self), dtype=bool))
+        mask = np.ones(len(self), dtype=bool)
         for name, wanted in conditions.items():
-            values = [wanted] if isinstance(wanted, str) else list(wanted)
-            column = pc.cast(self.table.column(self._known(name)), pa.string())
+            column = pc.fill_null(as_text(self._column(name)), "")
+            several = isinstance(wanted, Iterable) and not isinstance(wanted, str)
+            values = pc.fill_null(as_text(as_column(name, wanted if several else [wanted], self.source)), "")
             present = set(pc.unique(column).to_pylist())
-            for value in values:
+            for value in values.to_pylist():
                 if value not in present:
-                    shown = ", ".join(sorted(str(p) for p in present if p is not None)[:20])
+                    shown = ", ".join(sorted(present)[:20]) or "none"
                     raise UsageError(f"{self.source}: no row has {name} = {value!r} (values: {shown})")
-            mask = pc.and_(mask, pc.fill_null(pc.is_in(column, pa.array(values)), False))
-        return Manifest(self.table.filter(mask), self.root, self.source)
+            mask &= pc.is_in(column, values).to_numpy()
+        return Manifest(self.table.filter(pa.array(mask)), self.root, self.source)
 
     def split(self, name: str | None) -> Manifest:
         """Rows of one split; all rows where ``name`` is None."""
@@ -160,29 +198,28 @@ class Manifest:
     def sample(self, n: int, by: Sequence[str] = ("label",), seed: int = 0) -> Manifest:
         """``n`` rows that keep the proportions of the strata given by the columns ``by``.
 
-        Each stratum gets its share of ``n``, rounded by largest remainder. Which rows
-        are drawn depends on ``seed`` and their ids only, not on the row order.
+        Each stratum gets its share of ``n`` to within one row. Which rows are drawn depends
+        on ``seed`` and their ids only, not on the row order, and a larger sample holds every
+        smaller one of the same seed.
 
         Raises:
             UsageError: fewer than ``n`` rows.
         """
         if not 0 <= n <= len(self):
             raise UsageError(f"{self.source}: {n} rows asked for, {len(self)} are there")
-        keys = list(zip(*(self.strings(self._known(c)) for c in by), strict=True)) or [()] * len(self)
+        columns = [self.strings(c).tolist() for c in ([by] if isinstance(by, str) else by)]
         strata: dict[tuple[str, ...], list[int]] = {}
-        for row, key in enumerate(keys):
-            strata.setdefault(key, []).append(row)
-        ids = self.strings("utterance_id")
+        for row in range(len(self)):
+            strata.setdefault(tuple(c[row] for c in columns), []).append(row)
+        ids = self.strings("utterance_id").tolist()
         drawn: list[int] = []
-        for key, count in _shares({k: len(rows) for k, rows in strata.items()}, n).items():
-            rows = strata[key]
-            drawn += sorted(rows, key=lambda row: _lottery(seed, ids[row]))[:count]
+        for stratum, count in _shares({s: len(rows) for s, rows in strata.items()}, n).items():
+            drawn += sorted(strata[stratum], key=lambda row: _lottery(seed, ids[row]))[:count]
         return self.take(sorted(drawn))
 
     def key(self, columns: Sequence[str] = ()) -> dict[str, np.ndarray]:
         """``utterance_id``, ``label`` and the asked-for columns as string arrays, for evaluation."""
-        wanted = ["utterance_id", "label", *columns]
-        return {name: self.strings(self._known(name)) for name in dict.fromkeys(wanted)}
+        return {name: self.strings(name) for name in dict.fromkeys(["utterance_id", "label", *columns])}
 
     def counts(self) -> dict[str, int]:
         """Rows of each label."""
@@ -192,9 +229,10 @@ class Manifest:
     def validate(self, check_files: bool = False) -> list[str]:
         """Everything that is wrong, with row numbers; empty where all is well.
 
-        Checks duplicated and unusable ids, unknown labels, empty paths, paths that climb
-        out of the manifest's folder, durations and segments; ``check_files`` also looks
-        whether the audio files exist (one listing a folder; nothing is opened).
+        Checks duplicated and unusable ids, unknown labels, one file with two labels, empty
+        paths, paths that climb out of the manifest's folder, durations and segments;
+        ``check_files`` also looks whether the audio files exist (one listing a folder;
+        nothing is opened).
         """
         from voxfide.manifest_checks import find_problems
 
@@ -207,56 +245,83 @@ class Manifest:
             raise ManifestError(self.source, problems)
         return self
 
-    def _known(self, name: str) -> str:
+    def _column(self, name: str) -> pa.ChunkedArray:
         if name not in self.table.column_names:
             raise UsageError(f"{self.source}: no column {name!r} (columns: {', '.join(self.columns)})")
-        return name
+        return self.table.column(name)
 
 
 def mix(parts: Mapping[str, Manifest], *, prefix_ids: bool = False) -> Manifest:
     """Joins manifests; a ``corpus`` column names the part each row came from.
 
+    Paths become absolute. Columns that a part lacks are empty there; where the parts have a
+    column in different types, it becomes text.
+
     Args:
         parts: name to manifest, already filtered and sampled as wished.
         prefix_ids: make ids ``NAME/id``; without it an id in two parts is an error.
+
+    Raises:
+        UsageError: nothing to mix.
+        ManifestError: every problem of every part, or ids that occur in two.
     """
     if not parts:
         raise UsageError("nothing to mix: no manifests were given")
+    source = " + ".join(parts)
+    problems = [f"{name}: {problem}" for name, part in parts.items() for problem in part.validate()]
+    if problems:
+        raise ManifestError(source, problems)
     tables = []
+    owner: dict[str, str] = {}
     for name, part in parts.items():
-        absolute = pa.array([str(p) for p in part.audio_paths()], pa.string())
-        table = part.table.set_column(part.columns.index("path"), "path", absolute)
-        if prefix_ids:
-            ids = pa.array([f"{name}/{i}" for i in part.column("utterance_id")], pa.string())
-            table = table.set_column(part.columns.index("utterance_id"), "utterance_id", ids)
-        if "corpus" in table.column_names:
-            table = table.drop_columns(["corpus"])
-        tables.append(table.append_column("corpus", pa.array([name] * len(part), pa.string())))
-    joined = pa.concat_tables(tables, promote_options="permissive")
-    first = next(iter(parts.values()))
-    mixed = Manifest(joined, first.root, " + ".join(parts))
-    return mixed.require_valid()
-
-
-def _relocate(path: str, old_root: Path, new_root: Path) -> str:
-    absolute = Path(os.path.normpath(old_root / path))
-    if absolute.is_relative_to(new_root):
-        return absolute.relative_to(new_root).as_posix()
-    return absolute.as_posix()
+        ids = [f"{name}/{i}" if prefix_ids else i for i in part.column("utterance_id")]
+        problems += [
+            f"utterance_id {i!r} is in {owner[i]} and in {name} (prefixed ids would differ)"
+            for i in ids
+            if owner.setdefault(i, name) != name
+        ]
+        replaced = {
+            "utterance_id": pa.array(ids, pa.string()),
+            "path": pa.array(map(str, part.audio_paths()), pa.string()),
+            "corpus": pa.array([name] * len(part), pa.string()),
+        }
+        tables.append(pa.table({c: part.table.column(c) for c in part.columns} | replaced))
+    if problems:
+        raise ManifestError(source, problems)
+    root = next(iter(parts.values())).root
+    return Manifest(concatenate(tables), root, source).require_valid()
 
 
 def _lottery(seed: int, utterance_id: str) -> bytes:
     return hashlib.blake2b(f"{seed}\0{utterance_id}".encode(), digest_size=16).digest()
 
 
-def _shares(sizes: Mapping[tuple[str, ...], int], n: int) -> dict[tuple[str, ...], int]:
-    """Largest-remainder shares of ``n`` in proportion to ``sizes``, none above its size."""
+Stratum = tuple[str, ...]
+
+
+def _shares(sizes: Mapping[Stratum, int], n: int) -> dict[Stratum, int]:
+    """Rows of each stratum among the first ``n`` draws, at every ``n`` within one of the exact share.
+
+    Draw ``j`` of a stratum of ``size`` among ``total`` may happen at
+    ``⌊j·total/size⌋ … ⌈(j+1)·total/size⌉ - 1``; taking the earliest deadline first keeps to
+    all these windows (Tijdeman 1980, "The chairman assignment problem"; Steiner & Yeomans
+    1993, "Level schedules for mixed-model, just-in-time processes"). Rounding each ``n`` by
+    itself, as largest remainders do, would let a stratum lose rows as ``n`` grows.
+    """
     total = sum(sizes.values())
-    if not total:
-        return {}
-    exact = {k: n * size / total for k, size in sizes.items()}
-    shares = {k: int(v) for k, v in exact.items()}
-    by_remainder = sorted(exact, key=lambda k: (shares[k] - exact[k], k))
-    for k in by_remainder[: n - sum(shares.values())]:
-        shares[k] += 1
+    shares = dict.fromkeys(sizes, 0)
+    opened = dict.fromkeys(sizes, 0)
+    waiting = [(0, stratum) for stratum in sizes]
+    heapq.heapify(waiting)
+    ready: list[tuple[int, Stratum]] = []
+    for draw in range(n):
+        while waiting and waiting[0][0] <= draw:
+            _, stratum = heapq.heappop(waiting)
+            opened[stratum] += 1
+            size, j = sizes[stratum], opened[stratum]
+            heapq.heappush(ready, (-(-j * total // size), stratum))
+            if j < size:
+                heapq.heappush(waiting, (j * total // size, stratum))
+        _, stratum = heapq.heappop(ready)
+        shares[stratum] += 1
     return shares

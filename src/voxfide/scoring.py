@@ -1,4 +1,4 @@
-"""Detector x manifest to a score file, shard by shard, resumable."""
+"""Detector x manifest to a score file, resumable."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from voxfide.detector import Detector
 from voxfide.engine import Engine, LocalEngine
-from voxfide.extraction import Extractor, Failure, Row, failures_csv, rows_of
-from voxfide.files import exclusive, write_atomic
+from voxfide.errors import UsageError
+from voxfide.extraction import (
+    SHARD_ROWS,
+    Extracted,
+    Extractor,
+    Failure,
+    FileState,
+    failures_csv,
+    missing_rows,
+    rows_of,
+    run_shards,
+    shards_of,
+)
+from voxfide.files import exclusive, remove_temporaries, write_atomic
 from voxfide.manifest import Manifest
 from voxfide.scores import write_scores
 from voxfide.types import PathLike
-
-SHARD_ROWS = 256
 
 
 @dataclass(frozen=True)
@@ -38,81 +48,105 @@ def score_manifest(
     *,
     engine: Engine | None = None,
     make_extractor: Callable[[], Extractor] | None = None,
+    shard_rows: int = SHARD_ROWS,
     on_start: Callable[[int, int], None] | None = None,
 ) -> ScoreResult:
     """Writes ``out`` as the ASVspoof 5 package reads it, in the order of the manifest.
 
-    While it runs, finished shards lie in ``OUT.parts``; a run that was interrupted goes
-    on there, if detector and manifest are the same. Utterances that cannot be read are
-    listed in ``OUT.failures.csv``.
+    While it runs, finished scores lie in ``OUT.parts``; a run that was interrupted goes
+    on there, if detector and manifest are the same, with what is missing or whose audio
+    file has changed. Utterances that cannot be read are listed in ``OUT.failures.csv``.
+
+    Args:
+        detector: trained.
+        manifest: ids name the trials.
+        out: score file; replaced if it exists.
+        engine: maps over shards; in this process where left out.
+        make_extractor: how a worker makes its extractor; default settings where left out.
+        shard_rows: utterances a shard: what a crash can cost.
+        on_start: told how many utterances are missing and how many are there.
+
+    Raises:
+        ManifestError: ids that are not unique, or other faults.
+        StoreError: another process is writing ``out``.
+        UsageError: ``out`` is a folder.
     """
     out = Path(out)
-    rows = rows_of(manifest)
-    parts = out.with_name(out.name + ".parts")
-    with exclusive(parts / ".lock", f"{out}: another process is writing it"):
-        job = hashlib.sha256(
-            f"{detector.fingerprint()} {manifest.digest()} {SHARD_ROWS}".encode()
-        ).hexdigest()
-        _claim(parts, job)
-        shards = [rows[i : i + SHARD_ROWS] for i in range(0, len(rows), SHARD_ROWS)]
-        missing = [n for n in range(len(shards)) if not _part(parts, n).exists()]
-        left = sum(len(shards[n]) for n in missing)
+    if out.is_dir():
+        raise UsageError(f"{out}: is a folder (expected the name of a score file)")
+    rows = rows_of(manifest.require_valid())
+    folder = out.with_name(out.name + ".parts")
+    with exclusive(folder / ".lock", f"{out}: another process is writing it"):
+        _claim(folder, f"{detector.fingerprint()} {manifest.digest()}")
+        parts = _Parts(folder, detector)
+        missing = missing_rows(rows, parts.states)
         if on_start:
-            on_start(left, len(rows) - left)
-        _run(detector, [(n, shards[n]) for n in missing], parts, engine or LocalEngine(), make_extractor)
-        done = [json.loads(_part(parts, n).read_text(encoding="utf-8")) for n in range(len(shards))]
-        ids = [i for d in done for i in d["ids"]]
-        write_scores(out, ids, np.array([s for d in done for s in d["scores"]], dtype=np.float64))
-        failures = [Failure(**f) for d in done for f in d["failures"]]
+            on_start(sum(missing), len(rows) - sum(missing))
+        factory = make_extractor or (lambda: Extractor(detector.frontend, detector.pool))
+        failures: list[Failure] = []
+        try:
+            for extracted, failed in run_shards(
+                engine or LocalEngine(), factory, shards_of(rows, missing, shard_rows)
+            ):
+                failures += failed
+                parts.add(extracted, shard_rows)
+        finally:
+            parts.flush()
+        failed_ids = {failure.utterance_id for failure in failures}
+        ids = [row.utterance_id for row in rows if row.utterance_id not in failed_ids]
+        write_scores(out, ids, np.array([parts.scores[i] for i in ids], dtype=np.float64))
         _write_failures(out.with_name(out.name + ".failures.csv"), failures)
-    shutil.rmtree(parts, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
     return ScoreResult(out, len(ids), failures)
 
 
-def _run(
-    detector: Detector,
-    shards: Sequence[tuple[int, list[Row]]],
-    parts: Path,
-    engine: Engine,
-    make_extractor: Callable[[], Extractor] | None,
-) -> None:
-    made: list[Extractor] = []
+@dataclass
+class _Parts:
+    """Scores so far: in memory, and on disk as ``part-*.json``, each a list of ``[id, score, *state]``."""
 
-    def make() -> Callable[[tuple[int, list[Row]]], tuple[int, dict[str, list[object]]]]:
-        made.append(make_extractor() if make_extractor else Extractor(detector.frontend, detector.pool))
-        return lambda shard: (shard[0], _score_shard(detector, made[-1], shard[1]))
+    folder: Path
+    detector: Detector
+    scores: dict[str, float] = field(default_factory=dict)
+    states: dict[str, FileState] = field(default_factory=dict)
+    _pending: list[Extracted] = field(default_factory=list)
+    _number: int = 0
 
-    try:
-        for number, part in engine.map(make, shards):
-            write_atomic(_part(parts, number), json.dumps(part))
-    finally:
-        for extractor in made:
-            extractor.close()
+    def __post_init__(self) -> None:
+        for path in sorted(self.folder.glob("part-*.json")):
+            for name, score, *state in json.loads(path.read_text(encoding="utf-8")):
+                self.scores[name] = score
+                self.states[name] = FileState(*state)
+            self._number = int(path.stem.removeprefix("part-")) + 1
+
+    def add(self, extracted: Sequence[Extracted], part_rows: int) -> None:
+        """Takes features; scores and saves them where enough have come together."""
+        self._pending += extracted
+        if len(self._pending) >= part_rows:
+            self.flush()
+
+    def flush(self) -> None:
+        """Scores and saves what is left."""
+        if not self._pending:
+            return
+        features = np.stack([e.features for e in self._pending])
+        scores = self.detector.score_features(features).tolist()
+        names = [e.row.utterance_id for e in self._pending]
+        lines = [[n, s, *e.state] for n, s, e in zip(names, scores, self._pending, strict=True)]
+        write_atomic(self.folder / f"part-{self._number:06d}.json", json.dumps(lines))
+        self.scores.update(zip(names, scores, strict=True))
+        self._pending = []
+        self._number += 1
 
 
-def _score_shard(detector: Detector, extractor: Extractor, rows: list[Row]) -> dict[str, list[object]]:
-    extracted, failures = extractor(rows)
-    scores: list[float] = []
-    if extracted:
-        scores = detector.score_features(np.stack([e.features for e in extracted])).tolist()
-    return {
-        "ids": [e.row.utterance_id for e in extracted],
-        "scores": list(scores),
-        "failures": [f.to_dict() for f in failures],
-    }
-
-
-def _part(parts: Path, number: int) -> Path:
-    return parts / f"part-{number:06d}.json"
-
-
-def _claim(parts: Path, job: str) -> None:
+def _claim(folder: Path, job: str) -> None:
     """Throws away parts of another job; what they hold would not belong to this one."""
-    stamp = parts / "job"
-    if not stamp.exists() or stamp.read_text(encoding="utf-8") != job:
-        for stale in parts.glob("part-*.json"):
+    remove_temporaries(folder)
+    stamp = folder / "job"
+    digest = hashlib.sha256(job.encode()).hexdigest()
+    if not stamp.exists() or stamp.read_text(encoding="utf-8") != digest:
+        for stale in folder.glob("part-*.json"):
             stale.unlink()
-        write_atomic(stamp, job)
+        write_atomic(stamp, digest)
 
 
 def _write_failures(path: Path, failures: Sequence[Failure]) -> None:

@@ -15,7 +15,7 @@ from voxfide.audio.resample import Resampler, resampled_length
 from voxfide.audio.signal_check import SignalCheck
 from voxfide.audio.sniff import mislabelled, sniff
 from voxfide.audio.source import AudioSource, open_source
-from voxfide.audio.structure import missing_part
+from voxfide.audio.structure import missing_part, open_end
 from voxfide.errors import EmptyAudioError, TruncatedAudioError, UsageError
 from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
 
@@ -63,7 +63,7 @@ def load_audio(
     """
     stream = AudioStream(source, sample_rate, channel, max_duration, allow_silent, allow_truncated)
     with stream:
-        pieces = list(stream.pieces())
+        pieces = list(stream._pieces())
         return Audio(np.concatenate(pieces), sample_rate, stream.info)
 
 
@@ -106,7 +106,7 @@ def probe_audio(source: AudioSource) -> AudioInfo:
     with a warning. Raises what :func:`load_audio` raises for a file that cannot be opened.
     """
     with AudioStream(source, SAMPLE_RATE, None, None, True, True) as stream:
-        return stream.declared_info()
+        return stream._declared_info()
 
 
 class AudioStream:
@@ -160,14 +160,14 @@ class AudioStream:
             file.check()
             raise EmptyAudioError(self._label, "holds no bytes", EXPECTED)
         found = sniff(file)
-        missing = missing_part(file, found)
+        missing, doubt = missing_part(file, found), open_end(file, found)
         file.check()
         decoder = open_decoder(file, self._label, found, missing)
         closing.callback(decoder.close)
         if missing is not None:
             self._break_off(missing, decoder)
-        if warning := mislabelled(self._label, decoder.container):
-            self._warnings.append(warning)
+        doubts = (mislabelled(self._label, decoder.container), doubt)
+        self._warnings.extend(text for text in doubts if text)
         return decoder
 
     def _break_off(self, reason: str, decoder: Decoder) -> None:
@@ -176,7 +176,7 @@ class AudioStream:
         self._broken = reason
         self._warnings.append(f"truncated: {reason}")
 
-    def pieces(self) -> Iterator[Float32Array]:
+    def _pieces(self) -> Iterator[Float32Array]:
         """The resampled signal in pieces of any length; completes :attr:`info`."""
         resampler = None
         n_samples = 0
@@ -232,7 +232,7 @@ class AudioStream:
             warnings=warnings,
         )
 
-    def declared_info(self) -> AudioInfo:
+    def _declared_info(self) -> AudioInfo:
         """What the header says; see :func:`probe_audio`."""
         n, rate = self._decoder.n_declared, self._decoder.sample_rate
         duration = math.nan if n is None else n / rate
@@ -242,7 +242,7 @@ class AudioStream:
     def _rechunked(self) -> Iterator[Float32Array]:
         held: list[Float32Array] = []
         n_held = 0
-        for piece in self.pieces():
+        for piece in self._pieces():
             held.append(piece)
             n_held += len(piece)
             if n_held < self._chunk_samples:

@@ -14,6 +14,7 @@ import av
 import numpy as np
 
 from voxfide.audio.decode import BLOCK_FRAMES, WHOLE, DecoderRefusedError
+from voxfide.audio.info import MAX_SAMPLE_RATE
 from voxfide.audio.sniff import Sniffed
 from voxfide.audio.source import Window
 from voxfide.errors import NotAudioError, TruncatedAudioError
@@ -62,7 +63,7 @@ class PyAVDecoder:
                 file, "r", options=_OPTIONS, metadata_errors="replace", timeout=_PATIENCE, io_open=_refuse
             )
         except av.FFmpegError as error:
-            raise DecoderRefusedError(f"FFmpeg: {error.strerror or error}") from None
+            raise DecoderRefusedError(f"FFmpeg: {_reason(error)}") from None
         try:
             self._describe(found)
         except DecoderRefusedError:
@@ -137,11 +138,13 @@ class PyAVDecoder:
             try:
                 packet = next(packets, None)
                 decoded = packet.decode() if packet is not None else []
+            except IndexError:  # PyAV, where damage made libav renumber its streams
+                self._break_off(n_decoded, "the list of streams changed")
             except av.FFmpegError as error:
                 decoded = []
                 if self.codec != "mp3" or n_decoded == 0:
-                    self._break_off(n_decoded, error.strerror or str(error))
-                trouble = trouble or f"{error.strerror or error}"
+                    self._break_off(n_decoded, _reason(error))
+                trouble = trouble or _reason(error)
             self._window.check()
             if packet is None:
                 break
@@ -160,6 +163,8 @@ class PyAVDecoder:
             self.warnings.append("bytes after the last MP3 frame that are no audio")
 
     def _to_float(self, frame: av.AudioFrame, n_decoded: int) -> Float32Array:
+        if not 0 < frame.sample_rate <= MAX_SAMPLE_RATE:
+            self._break_off(n_decoded, f"a frame declares {frame.sample_rate} Hz")
         if n_decoded == 0:  # the header may not know of HE-AAC's doubled rate and stereo
             self.sample_rate, self.channels = frame.sample_rate, frame.layout.nb_channels
         if frame.sample_rate != self.sample_rate:
@@ -172,7 +177,7 @@ class PyAVDecoder:
         samples = _samples(frame, np.dtype(dtype))
         if dtype == "u1":
             return (samples.astype(np.float32) - np.float32(128)) * np.float32(1 / 128)
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
             return samples.astype(np.float32) * np.float32(_SCALES.get(dtype, 1.0))
 
     def _trimmed(self, frames: Iterator[Float32Array]) -> Iterator[Float32Array]:
@@ -208,6 +213,10 @@ class PyAVDecoder:
 
     def close(self) -> None:
         self._container.close()
+
+
+def _reason(error: av.FFmpegError) -> str:
+    return error.strerror or str(error)
 
 
 def _samples(frame: av.AudioFrame, dtype: np.dtype) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Final
 
@@ -60,7 +61,11 @@ class SoundFileDecoder:
         self._label = label
         self._window = file
         try:
-            self._file = _Forward(file)
+            if file.descriptor is None:
+                self._file = _Forward(file)
+            else:
+                os.lseek(file.descriptor, 0, os.SEEK_SET)
+                self._file = _Forward(file.descriptor, closefd=False)
         except soundfile.LibsndfileError as error:
             raise DecoderRefusedError(f"libsndfile: {_reason(error)}") from None
         self.container = found.container

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
-from voxfide.errors import AudioError, AudioNotFoundError, AudioTooLongError, NotAudioError, UsageError
+from voxfide.errors import AudioNotFoundError, AudioTooLongError, NotAudioError, UsageError
 from voxfide.types import PathLike
 
 AudioSource = PathLike | bytes | BinaryIO
@@ -31,17 +31,22 @@ class Window(io.RawIOBase):
     Decoders call back into it from C, where an exception is lost or printed. So a failure
     is kept in ``failure``, the decoder sees an end of file, and :meth:`check` raises it
     afterwards. Reads are counted, so that a demuxer that circles in a damaged file ends.
+    ``descriptor`` is the open file itself where there is one: libsndfile reads that without
+    coming back to Python, where a callback would swallow the user's Ctrl-C.
     """
 
-    def __init__(self, file: BinaryIO, label: str, start: int, size: int) -> None:
+    def __init__(
+        self, file: BinaryIO, label: str, start: int, size: int, descriptor: int | None = None
+    ) -> None:
         super().__init__()
+        self.descriptor = descriptor
         self._file = file
         self._label = label
         self._start = start
         self._position = 0
         self._reads_left = _FREE_READS + size // _BYTES_PER_READ
         self.size = size
-        self.failure: AudioError | None = None
+        self.failure: BaseException | None = None
 
     def readable(self) -> bool:
         return True
@@ -71,6 +76,9 @@ class Window(io.RawIOBase):
             data = self._file.read(len(view)) or b""
         except (OSError, ValueError) as error:
             self.failure = AudioNotFoundError(self._label, f"cannot be read: {error}", "a readable file")
+            return 0
+        except KeyboardInterrupt as interrupt:
+            self.failure = interrupt
             return 0
         view[: len(data)] = data
         self._position += len(data)
@@ -122,13 +130,16 @@ def _open_path(path: str, closing: ExitStack) -> tuple[str, Window]:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioNotFoundError(path, f"cannot be opened: {reason}", expected) from None
-    return path, Window(cast(BinaryIO, file), path, 0, os.fstat(file.fileno()).st_size)
+    descriptor = file.fileno()
+    return path, Window(cast(BinaryIO, file), path, 0, os.fstat(descriptor).st_size, descriptor)
 
 
 def _open_file_object(file: BinaryIO, closing: ExitStack) -> tuple[str, Window]:
     name = getattr(file, "name", None)
     label = name if isinstance(name, str) and name else "<file object>"
     try:
+        if isinstance(file.read(0), str):
+            raise UsageError(f"{label}: expected a file object opened in binary mode")
         if getattr(file, "seekable", lambda: False)():
             start = file.tell()
             size = file.seek(0, os.SEEK_END) - start

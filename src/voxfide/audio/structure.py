@@ -26,6 +26,16 @@ def missing_part(file: Window, found: Sniffed) -> str | None:
     return check(file, found.start) if check else None
 
 
+def open_end(file: Window, found: Sniffed) -> str | None:
+    """A warning where a file may have been cut but need not: recorders that leave out an end mark."""
+    if found.container != "ogg":
+        return None
+    last = _last_ogg_page(file)
+    if last is None or last[1][5] & 4:
+        return None
+    return "the last Ogg page is not marked as the end of the stream: the file may have been cut"
+
+
 def wav_data(file: Window) -> tuple[int, int, int]:
     """``(format tag, data offset, declared data bytes)`` of a WAV; offset 0: no data chunk."""
     big, tag, size64 = file.at(0, 4) == b"RIFX", 0, 0
@@ -166,7 +176,7 @@ def _last_ogg_page(file: Window) -> tuple[int, bytes] | None:
     base = max(0, file.size - _OGG_TAIL)
     tail = file.at(base, _OGG_TAIL)
     at = tail.rfind(b"OggS\0")
-    return (base + at, tail[at : at + 27 + 255]) if at >= 0 else None
+    return (base + at, tail[at : at + 27 + 255]) if 0 <= at <= len(tail) - 6 else None
 
 
 def _ogg(file: Window, start: int) -> str | None:
@@ -177,7 +187,7 @@ def _ogg(file: Window, start: int) -> str | None:
     n_segments = head[26] if len(head) > 26 else 255
     if len(head) < 27 + n_segments or at + 27 + n_segments + sum(head[27 : 27 + n_segments]) > file.size:
         return "the file breaks off inside an Ogg page"
-    return None if head[5] & 4 else "the last Ogg page is not marked as the end of the stream"
+    return None
 
 
 def _mp4(file: Window, start: int) -> str | None:

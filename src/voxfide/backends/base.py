@@ -35,11 +35,21 @@ class Backend(ABC):
 
     @abstractmethod
     def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
-        """Trains on ``features (utterances, layers, dim)`` and returns itself."""
+        """Trains on ``features (utterances, layers, dim)`` and returns itself.
+
+        Raises:
+            UsageError: another shape, numbers that are not finite, or one class only.
+        """
 
     @abstractmethod
     def score(self, features: np.ndarray) -> Float64Array:
-        """Scores ``(utterances,)`` of ``features (utterances, layers, dim)``."""
+        """Scores ``(utterances,)`` of ``features (utterances, layers, dim)``.
+
+        An utterance gets the same score, to the last bit, whatever stands beside it.
+
+        Raises:
+            UsageError: not trained, not the shape that it was trained on, or not finite.
+        """
 
     @abstractmethod
     def config(self) -> dict[str, Any]:
@@ -52,7 +62,12 @@ class Backend(ABC):
     @classmethod
     @abstractmethod
     def restore(cls, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
-        """The trained back-end that gave ``config`` and ``tensors``."""
+        """The trained back-end that gave ``config`` and ``tensors``.
+
+        Raises:
+            UsageError: options that cannot be.
+            CheckpointError: tensors that are missing, do not fit together or are not finite.
+        """
 
 
 @dataclass(frozen=True)
@@ -74,9 +89,37 @@ class ClassCounts:
         return counts
 
 
+def check_features(features: np.ndarray, who: str) -> None:
+    """Raises :class:`UsageError` unless they are finite numbers ``(utterances, layers, dim)``."""
+    if features.ndim != 3 or not np.issubdtype(features.dtype, np.floating):
+        raise UsageError(
+            f"{who}: {features.dtype} features of shape {features.shape} "
+            "(expected floats of shape (utterances, layers, dim))"
+        )
+    finite = np.isfinite(features).all(axis=(1, 2))
+    if not finite.all():
+        raise UsageError(
+            f"{who}: features of {np.count_nonzero(~finite)} utterance(s) are not finite "
+            f"(first: number {np.argmin(finite)}, counted from 0)"
+        )
+
+
+def check_classes(is_bonafide: BoolArray, n_utterances: int, who: str) -> ClassCounts:
+    """Counts of both classes; :class:`UsageError` unless there is one boolean an utterance, and both."""
+    if is_bonafide.shape != (n_utterances,) or is_bonafide.dtype != np.bool_:
+        raise UsageError(
+            f"{who}: {is_bonafide.dtype} classes of shape {is_bonafide.shape} "
+            f"(expected booleans of shape ({n_utterances},))"
+        )
+    return ClassCounts.of(is_bonafide, f"training set of {who}")
+
+
 def need(tensors: dict[str, np.ndarray], names: tuple[str, ...], who: str) -> list[np.ndarray]:
-    """The named tensors, or a :class:`CheckpointError` that lists the missing ones."""
+    """The named tensors, or a :class:`CheckpointError` that lists those missing or not finite."""
     missing = [n for n in names if n not in tensors]
     if missing:
         raise CheckpointError(f"{who}: tensors {', '.join(missing)} are missing")
+    broken = [n for n in names if not np.isfinite(tensors[n]).all()]
+    if broken:
+        raise CheckpointError(f"{who}: tensors {', '.join(broken)} hold NaN or infinity")
     return [tensors[n] for n in names]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from voxfide.backends.base import Backend, ClassCounts, need
-from voxfide.errors import UsageError
+from voxfide.backends.base import Backend, check_classes, check_features, need
+from voxfide.errors import CheckpointError, UsageError
 from voxfide.types import BoolArray, Float64Array
+
+log = logging.getLogger(__name__)
 
 LAYER_CHOICES = ("last", "mean", "all")
 
 
-@dataclass
+@dataclass(eq=False)
 class LogisticBackend(Backend):
     """Logistic regression as in Combei et al. 2024 (C = 1e3, one layer, scikit-learn).
 
@@ -46,13 +49,15 @@ class LogisticBackend(Backend):
     def __post_init__(self) -> None:
         try:
             self.C, self.max_iter = float(self.C), int(self.max_iter)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             raise UsageError(
                 f"logistic: C={self.C!r}, max_iter={self.max_iter!r} (expected numbers)"
             ) from None
         if not 0 < self.C < np.inf:
             raise UsageError(f"logistic: C={self.C} (expected a positive number)")
-        if isinstance(self.layer, str) and self.layer.isdigit():
+        if self.max_iter < 1:
+            raise UsageError(f"logistic: max_iter={self.max_iter} (expected at least 1)")
+        if isinstance(self.layer, str) and self.layer.isdecimal():
             self.layer = int(self.layer)
         if self.layer not in LAYER_CHOICES and not (isinstance(self.layer, int) and self.layer >= 1):
             raise UsageError(
@@ -62,32 +67,30 @@ class LogisticBackend(Backend):
             raise UsageError(f"logistic: class_weight={self.class_weight!r} (expected None or balanced)")
 
     def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
-        """Trains on ``features (utterances, layers, dim)``.
-
-        Raises:
-            UsageError: one class only, or a layer that the features do not have.
-        """
+        """Trains on ``features (utterances, layers, dim)``; see :meth:`Backend.fit`."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
+        from sklearn.preprocessing import StandardScaler
 
-        counts = ClassCounts.of(is_bonafide, "training set of back-end logistic")
         x = self._select(features)
-        self._mean = x.mean(axis=0)
-        spread = x.std(axis=0)
-        self._scale = np.where(spread > 0, spread, 1.0)
+        counts = check_classes(is_bonafide, len(x), "back-end logistic")
+        # Its scale is 1 where a feature is constant but for rounding: dividing by that would blow up noise.
+        scaler = StandardScaler(copy=False).fit(x)
         model = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=self.max_iter)
         with warnings.catch_warnings():
-            # Separable training data have no finite optimum at weak regularisation; the direction has settled.
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit((x - self._mean) / self._scale, is_bonafide)
-        self._coefficients = model.coef_[0].astype(np.float64)
+            model.fit(scaler.transform(x), is_bonafide)
+        if model.n_iter_[0] >= self.max_iter:
+            log.warning("back-end logistic: not settled after %d iterations (see max_iter)", self.max_iter)
         balanced = self.class_weight == "balanced"
         prior = 0.0 if balanced else float(np.log(counts.n_bonafide / counts.n_spoof))
+        self._mean, self._scale = scaler.mean_, scaler.scale_
+        self._coefficients = model.coef_[0].astype(np.float64)
         self._intercept = float(model.intercept_[0]) - prior
         return self
 
     def score(self, features: np.ndarray) -> Float64Array:
-        """Natural-log likelihood ratios ``(utterances,)``."""
+        """Natural-log likelihood ratios ``(utterances,)``; see :meth:`Backend.score`."""
         if self._mean is None or self._scale is None or self._coefficients is None:
             raise UsageError("back-end logistic is not trained yet (expected fit before score)")
         x = self._select(features)
@@ -95,7 +98,8 @@ class LogisticBackend(Backend):
             raise UsageError(
                 f"back-end logistic was trained on {len(self._mean)} features an utterance, these have {x.shape[1]}"
             )
-        return ((x - self._mean) / self._scale) @ self._coefficients + self._intercept
+        # A sum along each row, not a matrix product, whose order of summation changes with the batch.
+        return ((x - self._mean) / self._scale * self._coefficients).sum(axis=1) + self._intercept
 
     def config(self) -> dict[str, Any]:
         return {
@@ -118,21 +122,27 @@ class LogisticBackend(Backend):
     @classmethod
     def restore(cls, config: dict[str, Any], tensors: dict[str, np.ndarray]) -> Self:
         made = cls.from_options(config)
-        made._mean, made._scale, made._coefficients, intercept = need(
+        mean, scale, coefficients, intercept = need(
             tensors, ("mean", "scale", "coefficients", "intercept"), "back-end logistic"
         )
+        shapes = [t.shape for t in (mean, scale, coefficients)]
+        if mean.ndim != 1 or shapes.count(mean.shape) != 3 or intercept.shape != (1,) or not (scale > 0).all():
+            raise CheckpointError(
+                f"back-end logistic: mean, scale and coefficients of shapes {shapes}, intercept "
+                f"{intercept.shape} (expected three vectors of one length, positive scales and one number)"
+            )
+        made._mean, made._scale, made._coefficients = mean, scale, coefficients
         made._intercept = float(intercept[0])
         return made
 
     def _select(self, features: np.ndarray) -> Float64Array:
-        """``(utterances, inputs)`` float64 of the chosen layers."""
-        if features.ndim != 3:
-            raise UsageError(f"features of shape {features.shape} (expected (utterances, layers, dim))")
+        """A copy of the chosen layers, ``(utterances, inputs)`` float64."""
+        check_features(features, "back-end logistic")
         n_layers = features.shape[1]
         if self.layer == "all":
             chosen = features.reshape(len(features), -1)
         elif self.layer == "mean":
-            chosen = features.mean(axis=1)
+            chosen = features.mean(axis=1, dtype=np.float64)
         elif self.layer == "last":
             chosen = features[:, -1]
         else:

@@ -34,8 +34,8 @@ RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
 WorkersOption = Annotated[
-    int | None, typer.Option(min=0, help="Decoding processes; 0 decodes in this one.  [default: half the cores]")
-]  # fmt: skip
+    int | None, typer.Option(min=0, help="Decoding processes: by default half the cores; 0: none.")
+]
 BatchOption = Annotated[
     float | None, typer.Option("--batch-seconds", min=1.0, help="Audio in one batch; by default by device.")
 ]
@@ -47,7 +47,11 @@ def demo(
     out: Annotated[Path, typer.Option("-o", "--out", metavar="DIR", help="Where to.")] = Path("voxfide-demo"),
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
 ) -> None:
-    """Run the whole line on a corpus that voxfide synthesises by itself: manifest to report."""
+    """Run the whole line on a self-made corpus.
+
+    From manifest to report: synthesises speech-like signals and attacks on them, trains two
+    detectors, evaluates both and tries one on two files. Proves the plumbing, nothing else.
+    """
     from voxfide.demo import run_demo
 
     run_demo(out, seed, console.say, console.progress)
@@ -94,19 +98,22 @@ def embed(
     batch_seconds: BatchOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Compute features of a manifest into a store; run again, it goes on where it was."""
+    """Compute features into a store.
+
+    One store holds one kind of features. Run again, it goes on where it was.
+    """
     from voxfide.embeddings import embed as embed_manifest
     from voxfide.manifest import Manifest
 
     rows = Manifest.read(manifest).require_valid().split(split)
     model = _frontend(frontend, layers, revision, device, precision)
+    model.pooled_dim(pool)
     with console.progress("embed") as bar:
         make = _extractor(model, pool, workers, batch_seconds, bar, strict)
         result = embed_manifest(rows, model, out, pool=pool, make_extractor=make, on_start=bar.start)
     console.report_failures(result.failures, f"{out}/failures.csv")
-    print(
-        f"{out}: {len(result.store):,} utterances, {model.n_layers} layers of {result.store.info.dim} ({pool})"
-    )
+    shape = f"{model.n_layers} layer(s) of {result.store.info.dim} values"
+    print(f"{out}: {len(result.store):,} utterances, {shape} ({pool})")
     _exit_if(result.failures)
 
 
@@ -138,7 +145,11 @@ def train(
     batch_seconds: BatchOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Train a back-end on a frozen front-end and save both as one detector."""
+    """Train a detector.
+
+    Fits a back-end on the features of a frozen front-end and saves both as one folder, with
+    the threshold at which the error rates meet on the development split.
+    """
     import shutil
 
     from voxfide.backends import BACKENDS, create_backend
@@ -182,7 +193,11 @@ def score(
     batch_seconds: BatchOption = None,
     strict: StrictOption = False,
 ) -> None:
-    """Score a manifest into a file that the ASVspoof 5 package reads; resumes if interrupted."""
+    """Score a manifest with a detector.
+
+    Writes what the ASVspoof 5 evaluation package reads. Run again after an interruption, it
+    goes on where it was.
+    """
     from voxfide.cli.provenance import write_score_facts
     from voxfide.detector import Detector
     from voxfide.devices import resolve_device
@@ -220,7 +235,11 @@ def evaluate(
     players: Annotated[bool, typer.Option(help="Put players of the worst errors into the report.")] = True,
     strict: Annotated[bool, typer.Option("--strict", help="Missing scores are an error.")] = False,
 ) -> None:
-    """Measure scores against the labels: EER, DCF, Cllr and AUC with confidence intervals."""
+    """Measure scores against labels.
+
+    EER, minDCF, actDCF, Cllr and AUC with bootstrap confidence intervals, pooled and by column;
+    with -o a report that works offline, tables and figures.
+    """
     from voxfide.cli.evaluating import evaluate_files, print_evaluation, write_evaluation
 
     done = evaluate_files(
@@ -247,7 +266,10 @@ def detect(
     ] = None,
     device: DeviceOption = "auto",
 ) -> None:
-    """Score recordings: any container, any length. Higher scores mean more bona fide."""
+    """Score recordings.
+
+    Any audio or video container, any length. Higher scores mean more bona fide.
+    """
     from voxfide.detector import Detector
     from voxfide.devices import resolve_device
 

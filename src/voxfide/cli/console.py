@@ -35,7 +35,7 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """Utterances done, audio seconds per second and time left; a bar on a terminal, else a line now and then."""
+    """Utterances done, audio seconds per second, time left: a bar on a terminal, else some lines."""
 
     LINE_EVERY = 15.0
 

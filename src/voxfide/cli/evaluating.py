@@ -57,7 +57,8 @@ def breakdown_table(evaluation: Evaluation, column: str) -> Table:
         for g in evaluation.by[column]
     ]
     estimates = [Column(n, spec=".2f" if n.endswith("percent") else ".3f", estimate=True) for n in names]
-    columns = [Column(column), Column("n_bonafide", "bona fide"), Column("n_spoof", "spoof"), *estimates, Column("note")]  # fmt: skip
+    counts = [Column("n_bonafide", "bona fide"), Column("n_spoof", "spoof")]
+    columns = [Column(column), *counts, *estimates, Column("note")]
     return Table(columns, rows)
 
 

@@ -14,7 +14,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print a JSON list.")]
 
 
 def frontends(as_json: JsonOption = False) -> None:
-    """List the front-ends: registered models; hub ids and folders work too."""
+    """List the front-ends."""
     from voxfide.frontends.specs import FRONTENDS
 
     if as_json:
@@ -24,13 +24,26 @@ def frontends(as_json: JsonOption = False) -> None:
 
     allowed = {True: "yes", False: "no", None: "-"}
     rows = [
-        (s.name, s.n_layers, s.dim, f"{s.n_parameters / 1e6:.1f}", allowed[s.open_condition], s.licence, s.training_data)
+        (
+            s.name,
+            s.n_layers,
+            s.dim,
+            f"{s.n_parameters / 1e6:.1f}",
+            allowed[s.open_condition],
+            s.licence,
+            s.training_data,
+        )
         for s in FRONTENDS
-    ]  # fmt: skip
+    ]
     columns = [
-        Column("name"), Column("layers"), Column("dim"), Column("parameters", "M param.", right=True),
-        Column("open_condition", "ASVspoof 5 open"), Column("licence"), Column("training_data", "training data"),
-    ]  # fmt: skip
+        Column("name"),
+        Column("layers"),
+        Column("dim"),
+        Column("parameters", "M param.", right=True),
+        Column("open_condition", "ASVspoof 5 open"),
+        Column("licence"),
+        Column("training_data", "training data"),
+    ]
     print(Table(columns, rows).to_text(), end="")
     print("\nAny other wav2vec 2.0, HuBERT or WavLM model works by hub id (ORGANISATION/NAME) or folder.")
 

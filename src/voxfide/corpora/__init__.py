@@ -56,7 +56,7 @@ CORPORA.register(
     CorpusSpec(
         name="selftest",
         summary="the corpus that voxfide synthesises by itself to prove its plumbing; not real speech",
-        place="voxfide.corpora.selftest:prepare",
+        place="voxfide.corpora.selftest.prepare:prepare",
         layout="nothing: it is generated below ROOT",
         licence="Apache-2.0",
     )

@@ -17,11 +17,6 @@ _SPLITS: Final = {
     "eval": ("eval", "evaluation", "test", "testing"),
 }
 
-
-def _plain(text: str) -> str:
-    return text.strip().lower().replace("-", "").replace("_", "").replace(" ", "")
-
-
 LABEL_SYNONYMS: Final = {word: label for label, words in _LABELS.items() for word in words}
 SPLIT_SYNONYMS: Final = {word: split for split, words in _SPLITS.items() for word in words}
 
@@ -34,3 +29,7 @@ def label_of(text: str) -> str | None:
 def split_of(text: str) -> str | None:
     """``train``, ``dev``, ``eval``, or None where the word is none of their synonyms."""
     return SPLIT_SYNONYMS.get(_plain(text))
+
+
+def _plain(text: str) -> str:
+    return text.strip().lower().replace("-", "").replace("_", "").replace(" ", "")

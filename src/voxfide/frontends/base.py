@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import itertools
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
@@ -126,10 +127,7 @@ class Frontend(nn.Module, ABC):
     @property
     def device(self) -> torch.device:
         """Where the weights (or, without weights, the constants) are."""
-        tensor = next(self.parameters(), None)
-        if tensor is None:
-            tensor = next(self.buffers())
-        return tensor.device
+        return next(itertools.chain(self.parameters(), self.buffers())).device
 
     def total_frames(self, n_samples: int) -> int:
         """Frames of an utterance, windowed if long."""
@@ -141,7 +139,13 @@ class Frontend(nn.Module, ABC):
         return self.hop_samples / SAMPLE_RATE
 
     def pooled_dim(self, pool: str) -> int:
-        """Dimension of a pooled layer vector."""
+        """Dimension of a pooled layer vector.
+
+        Raises:
+            UsageError: an unknown pool.
+        """
+        if pool not in POOLS:
+            raise UsageError(f"pool {pool!r} (expected one of {', '.join(POOLS)})")
         return 2 * self.dim if pool == "mean_std" else self.dim
 
     def check_length(self, n_samples: int, path: str = "<waveform>") -> None:
@@ -149,8 +153,8 @@ class Frontend(nn.Module, ABC):
         if n_samples < self.min_samples:
             raise AudioTooShortError(
                 path,
-                f"{n_samples} samples ({n_samples / SAMPLE_RATE:.3f} s) are too short for front-end {self.name}",
-                f"at least {self.min_samples} samples ({self.min_samples / SAMPLE_RATE:.3f} s) at {SAMPLE_RATE} Hz",
+                f"{n_samples} samples ({n_samples / SAMPLE_RATE:.3f} s): too short for front-end {self.name}",
+                f"at least {self.min_samples} samples, {self.min_samples / SAMPLE_RATE:.3f} s",
             )
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> LayerFeatures:

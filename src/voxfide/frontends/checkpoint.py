@@ -7,21 +7,23 @@ Reads ``model.safetensors``, sharded safetensors and ``pytorch_model.bin`` (with
 from __future__ import annotations
 
 import json
-import os
 import pickle
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from voxfide.errors import CheckpointError
+from voxfide.files import write_atomic
 from voxfide.frontends.ssl_config import SSLConfig, read_json
 from voxfide.frontends.ssl_model import SSLEncoder
 
 PREFIXES = ("wav2vec2.", "hubert.", "wavlm.")
+MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 POS_CONV = "encoder.pos_conv_embed.conv."
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 
@@ -82,7 +84,7 @@ def _download(hub_id: str, revision: str | None) -> ModelSource:
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise CheckpointError(
-            f"{hub_id}: cannot be downloaded and is not in the local cache ({type(error).__name__}: {reason}). "
+            f"{hub_id}: cannot be downloaded and is not in the cache ({type(error).__name__}: {reason}). "
             "Without a network, copy the model folder (config.json, preprocessor_config.json and "
             f"{WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}) here and give its path in place of the name"
         ) from error
@@ -168,7 +170,7 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     try:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118 - safe_open is no mapping
-                yield name, lambda name=name: file.get_tensor(name)
+                yield name, partial(file.get_tensor, name)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
@@ -185,7 +187,7 @@ def _pickled(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
         raise CheckpointError(f"{path}: expected a state dict, found {type(state).__name__}")
     for name, tensor in state.items():
         if isinstance(tensor, Tensor):
-            yield name, lambda tensor=tensor: tensor
+            yield name, partial(torch.Tensor.clone, tensor)
 
 
 def save_encoder(model: SSLEncoder, folder: Path) -> None:
@@ -195,13 +197,12 @@ def save_encoder(model: SSLEncoder, folder: Path) -> None:
     with :func:`load_encoder`. A model cut to n layers is written as one of n layers;
     a pre-norm model's final norm, which no hidden state uses, is written as identity.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
-    folder.mkdir(parents=True, exist_ok=True)
     config = {
         **model.config.to_dict(),
         "num_hidden_layers": model.n_layers,
-        "architectures": [{"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}[model.config.model_type]],
+        "architectures": [MODEL_CLASSES[model.config.model_type]],
         "num_feat_extract_layers": len(model.config.conv_dim),
         "layerdrop": 0.0,
     }  # fmt: skip
@@ -224,8 +225,6 @@ def save_encoder(model: SSLEncoder, folder: Path) -> None:
     state.setdefault("encoder.layer_norm.weight", torch.ones(dim))
     state.setdefault("encoder.layer_norm.bias", torch.zeros(dim))
     state["masked_spec_embed"] = torch.zeros(dim)
-    temporary = folder / "model.safetensors.tmp"
-    save_file(state, temporary, metadata={"format": "pt"})
-    os.replace(temporary, folder / "model.safetensors")
+    write_atomic(folder / "model.safetensors", to_bytes(state, metadata={"format": "pt"}))
     for name, values in (("config.json", config), ("preprocessor_config.json", preprocessor)):
-        (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+        write_atomic(folder / name, json.dumps(values, indent=2) + "\n")

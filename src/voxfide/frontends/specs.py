@@ -109,21 +109,96 @@ def _ssl(
     )
 
 
-_ssl("wav2vec2-base", "facebook/wav2vec2-base", "wav2vec 2.0 base, contrastive", {}, 94_370_816, _LIBRISPEECH,
-     open_condition=True, citation="Baevski et al. 2020")  # fmt: skip
-_ssl("wav2vec2-xls-r-300m", "facebook/wav2vec2-xls-r-300m", "wav2vec 2.0 large, cross-lingual", _LARGE, 315_435_520, _XLSR,
-     open_condition=False, citation="Babu et al. 2022")  # fmt: skip
-_ssl("wav2vec2-xls-r-2b", "facebook/wav2vec2-xls-r-2b", "wav2vec 2.0 at 2 billion parameters, cross-lingual",
-     _2B, 2_159_253_760, _XLSR, open_condition=False, citation="Babu et al. 2022")  # fmt: skip
-_ssl("hubert-base-ls960", "facebook/hubert-base-ls960", "HuBERT base, masked prediction of clusters", {}, 94_370_816,
-     _LIBRISPEECH, open_condition=True, citation="Hsu et al. 2021")  # fmt: skip
-_ssl("hubert-large-ll60k", "facebook/hubert-large-ll60k", "HuBERT large", _LARGE, 315_435_520, _LIBRILIGHT,
-     open_condition=False, citation="Hsu et al. 2021")  # fmt: skip
-_ssl("distilhubert", "ntu-spml/distilhubert", "HuBERT base distilled into two layers", _DISTIL, 23_491_072, _LIBRISPEECH,
-     open_condition=True, citation="Chang et al. 2022")  # fmt: skip
-_ssl("wavlm-base", "microsoft/wavlm-base", "WavLM base: HuBERT with denoising and gated relative positions", {}, 94_381_040,
-     _LIBRISPEECH, open_condition=True, citation="Chen et al. 2022", licence=_CC)  # fmt: skip
-_ssl("wavlm-base-plus", "microsoft/wavlm-base-plus", "WavLM base on 94 kh", {}, 94_381_040, _WAVLM,
-     open_condition=False, citation="Chen et al. 2022", licence=_CC)  # fmt: skip
-_ssl("wavlm-large", "microsoft/wavlm-large", "WavLM large", {**_LARGE, "conv_bias": False}, 315_449_920, _WAVLM,
-     open_condition=False, citation="Chen et al. 2022", licence=_CC)  # fmt: skip
+_ssl(
+    "wav2vec2-base",
+    "facebook/wav2vec2-base",
+    "wav2vec 2.0 base, contrastive",
+    {},
+    94_370_816,
+    _LIBRISPEECH,
+    open_condition=True,
+    citation="Baevski et al. 2020",
+)
+_ssl(
+    "wav2vec2-xls-r-300m",
+    "facebook/wav2vec2-xls-r-300m",
+    "wav2vec 2.0 large, cross-lingual",
+    _LARGE,
+    315_435_520,
+    _XLSR,
+    open_condition=False,
+    citation="Babu et al. 2022",
+)
+_ssl(
+    "wav2vec2-xls-r-2b",
+    "facebook/wav2vec2-xls-r-2b",
+    "wav2vec 2.0 at 2 billion parameters, cross-lingual",
+    _2B,
+    2_159_253_760,
+    _XLSR,
+    open_condition=False,
+    citation="Babu et al. 2022",
+)
+_ssl(
+    "hubert-base-ls960",
+    "facebook/hubert-base-ls960",
+    "HuBERT base, masked prediction of clusters",
+    {},
+    94_370_816,
+    _LIBRISPEECH,
+    open_condition=True,
+    citation="Hsu et al. 2021",
+)
+_ssl(
+    "hubert-large-ll60k",
+    "facebook/hubert-large-ll60k",
+    "HuBERT large",
+    _LARGE,
+    315_435_520,
+    _LIBRILIGHT,
+    open_condition=False,
+    citation="Hsu et al. 2021",
+)
+_ssl(
+    "distilhubert",
+    "ntu-spml/distilhubert",
+    "HuBERT base distilled into two layers",
+    _DISTIL,
+    23_491_072,
+    _LIBRISPEECH,
+    open_condition=True,
+    citation="Chang et al. 2022",
+)
+_ssl(
+    "wavlm-base",
+    "microsoft/wavlm-base",
+    "WavLM base: HuBERT with denoising and gated relative positions",
+    {},
+    94_381_040,
+    _LIBRISPEECH,
+    open_condition=True,
+    citation="Chen et al. 2022",
+    licence=_CC,
+)
+_ssl(
+    "wavlm-base-plus",
+    "microsoft/wavlm-base-plus",
+    "WavLM base on 94 kh",
+    {},
+    94_381_040,
+    _WAVLM,
+    open_condition=False,
+    citation="Chen et al. 2022",
+    licence=_CC,
+)
+_ssl(
+    "wavlm-large",
+    "microsoft/wavlm-large",
+    "WavLM large",
+    {**_LARGE, "conv_bias": False},
+    315_449_920,
+    _WAVLM,
+    open_condition=False,
+    citation="Chen et al. 2022",
+    licence=_CC,
+)

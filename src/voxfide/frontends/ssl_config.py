@@ -97,7 +97,10 @@ class SSLConfig:
             )
         known = {f.name for f in fields(cls)}
         kept = {k: v for k, v in values.items() if k in known and v is not None}
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()})
+        values_of_fields: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in kept.items()
+        }
+        return cls(**values_of_fields)
 
     @classmethod
     def from_folder(cls, folder: Path) -> SSLConfig:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -63,9 +64,9 @@ class ConvLayer(nn.Module):
             self.layer_norm = nn.GroupNorm(out_dim, out_dim)
         self.activation = activation(config.feat_extract_activation)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Without utterance-wide norm; the first layer's GroupNorm is :meth:`folded`."""
-        x = self.conv(x)
+    def forward(self, x: Tensor, folded: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """``folded`` is weight and bias with an utterance-wide norm in them; see :meth:`folded`."""
+        x = self.conv(x) if folded is None else F.conv1d(x, *folded, stride=self.conv.stride)
         if isinstance(self.layer_norm, nn.LayerNorm):
             x = self.layer_norm(x.transpose(1, 2)).transpose(1, 2)
         return self.activation(x)
@@ -113,17 +114,13 @@ class ConvEncoder(nn.Module):
         edges = [round(i * n_frames / n_chunks) for i in range(n_chunks + 1)]
         return torch.cat([
             self._chunk(waveform[a * self.hop : (b - 1) * self.hop + self.field], folded)
-            for a, b in zip(edges[:-1], edges[1:], strict=True)
+            for a, b in pairwise(edges)
         ])  # fmt: skip
 
     def _chunk(self, waveform: Tensor, folded: tuple[Tensor, Tensor] | None) -> Tensor:
         x = waveform[None, None]
-        layers = iter(self.conv_layers)
-        if folded is not None:
-            first = next(layers)
-            x = first.activation(F.conv1d(x, folded[0], folded[1], stride=first.conv.stride))
-        for layer in layers:
-            x = layer(x)
+        for index, layer in enumerate(self.conv_layers):
+            x = layer(x, folded if index == 0 else None)
         return x[0].T
 
 
@@ -257,9 +254,12 @@ class Attention(nn.Module):
         mixed = []
         for start, count, size in runs(frames):
             part = slice(start, start + count * size)
-            shaped = [t[part].view(count, size, -1) for t in (q, k, v)]
+            shape = (count, size, q.shape[1])
             gates = None if gate is None else gate[part]
-            mixed.append(self._attend(*shaped, gates, biases.get(size), None).flatten(0, 1))
+            out = self._attend(
+                q[part].view(shape), k[part].view(shape), v[part].view(shape), gates, biases.get(size), None
+            )
+            mixed.append(out.flatten(0, 1))
         return torch.cat(mixed)
 
     def _padded(

@@ -105,8 +105,8 @@ def window_power(count: int, size: int, hop: int, samples: int) -> FloatArray:
 
 def erb_band_edges(bands: int, sample_rate: int, low_hz: float = 50.0) -> FloatArray:
     """Edges in Hz ``(bands + 1,)``, evenly spaced on the ERB-rate scale of Glasberg & Moore (1990)."""
-    top = sample_rate / 2
-    rate = np.linspace(*(21.4 * np.log10(1 + 0.00437 * np.array([low_hz, top]))), bands + 1)
+    low, high = (21.4 * np.log10(1 + 0.00437 * hz) for hz in (low_hz, sample_rate / 2))
+    rate = np.linspace(low, high, bands + 1)
     return (10 ** (rate / 21.4) - 1) / 0.00437
 
 
@@ -125,17 +125,17 @@ def shape_bands(
     """
     bins = carrier.shape[1]
     frequency = np.linspace(0, sample_rate / 2, bins)
-    edges = np.unique(np.searchsorted(frequency, edges_hz))
-    edges = edges[edges < bins]
     stop = int(np.searchsorted(frequency, edges_hz[-1], side="right"))
-    inside = slice(int(edges[0]), stop)
-    starts = edges - edges[0]
+    starts = np.unique(np.searchsorted(frequency[:stop], edges_hz[:-1]))
+    starts = starts[starts < stop]
+    inside = slice(int(starts[0]), stop)
+    widths = np.diff(starts, append=stop)
+    starts = starts - starts[0]
 
     def energies(spectrum: ComplexArray) -> FloatArray:
         return np.add.reduceat(np.abs(spectrum[:, inside]) ** 2, starts, axis=1)
 
     gains = np.sqrt(energies(target) / np.maximum(energies(carrier), TINY))
-    widths = np.diff(np.append(starts, stop - edges[0]))
     shaped = np.zeros_like(carrier)
     shaped[:, inside] = carrier[:, inside] * np.repeat(gains, widths, axis=1)
     return shaped

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.fft import irfft, rfft
 
 from voxfide.resynthesis.frames import TINY, even_samples, fft_size, frame, hann
-from voxfide.types import BoolArray, FloatArray
+from voxfide.types import BoolArray, FloatArray, IntArray
 
 FLOOR_HZ = 65.0
 CEILING_HZ = 420.0
@@ -115,7 +115,7 @@ def _candidates(signal: FloatArray, sample_rate: int, hop: int) -> tuple[FloatAr
     return best + first + offset, np.where(np.isfinite(pick(score)), strength, 0.0), level
 
 
-def _cheapest_path(cost: FloatArray, octave: FloatArray, step: float) -> FloatArray:
+def _cheapest_path(cost: FloatArray, octave: FloatArray, step: float) -> IntArray:
     """Viterbi search; state 0 is unvoiced. ``cost``, ``octave``: ``(frames, states)``."""
     states = cost.shape[1]
     switch = np.zeros((states, states))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import irfft, rfft, rfftfreq
+from scipy.fft import irfft, next_fast_len, rfft, rfftfreq
 from scipy.signal import butter, fftconvolve, sosfilt
 
 from voxfide.types import SAMPLE_RATE, FloatArray
@@ -26,15 +26,18 @@ def record(speech: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 
 def transmit(signal: FloatArray, rng: np.random.Generator, codec: str) -> NDArray[np.int16]:
-    """Band limit, line noise, soft peak limiter, level, coding and dither: ``(samples,)`` → 16-bit ``(samples,)``.
+    """Band limit, line noise, soft peak limiter, level, coding and dither.
 
     Args:
-        signal: at any level.
+        signal: ``(samples,)``, at any level.
         rng: draws the channel.
         codec: ``"pcm"``, or ``"mulaw"`` for the companding of ITU-T G.711 at 16 kHz.
+
+    Returns:
+        16-bit ``(samples,)``.
     """
     sos = butter(int(rng.integers(4, 9)), rng.uniform(6600.0, 7600.0), fs=SAMPLE_RATE, output="sos")
-    limited = sosfilt(sos, signal)
+    limited: FloatArray = sosfilt(sos, signal)
     limited = limited + _noise(len(limited), rng) * _rms(limited) * 10 ** (-rng.uniform(42.0, 58.0) / 20)
     limit = rng.uniform(2.8, 5.0) * max(_rms(limited), 1e-9)
     limited = limit * np.tanh(limited / limit)
@@ -60,7 +63,7 @@ def _room(rng: np.random.Generator) -> FloatArray:
 
 def _colour(signal: FloatArray, rng: np.random.Generator) -> FloatArray:
     """A smooth random frequency response, ±2 dB, and the low cut of a small microphone."""
-    n_fft = len(signal) + SAMPLE_RATE // 10
+    n_fft = next_fast_len(len(signal) + SAMPLE_RATE // 10, real=True)
     frequency = rfftfreq(n_fft, 1 / SAMPLE_RATE)
     knots = np.geomspace(60.0, 8000.0, 9)
     gain_db = np.interp(np.log(np.maximum(frequency, 1.0)), np.log(knots), rng.normal(0.0, 1.0, len(knots)))
@@ -70,9 +73,10 @@ def _colour(signal: FloatArray, rng: np.random.Generator) -> FloatArray:
 
 def _noise(samples: int, rng: np.random.Generator) -> FloatArray:
     """Unit-power noise between white and red, swelling slowly, at times with mains hum."""
-    spectrum = rfft(rng.standard_normal(samples))
-    frequency = np.maximum(rfftfreq(samples, 1 / SAMPLE_RATE), 40.0)
-    noise = irfft(spectrum * frequency ** -rng.uniform(0.0, 1.0), samples)
+    n_fft = next_fast_len(samples, real=True)
+    spectrum = rfft(rng.standard_normal(n_fft))
+    frequency = np.maximum(rfftfreq(n_fft, 1 / SAMPLE_RATE), 40.0)
+    noise = irfft(spectrum * frequency ** -rng.uniform(0.0, 1.0), n_fft)[:samples]
     time = np.arange(samples) / SAMPLE_RATE
     noise *= 1 + 0.3 * np.sin(2 * np.pi * (rng.uniform(0.2, 1.5) * time + rng.random()))
     noise /= max(_rms(noise), 1e-9)

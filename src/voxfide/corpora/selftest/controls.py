@@ -60,12 +60,8 @@ def control_tracks(
         return gaussian_filter1d(values[owner], seconds / FRAME, mode="nearest")
 
     loudness = np.exp(rng.normal(0.0, 0.12, len(segments)))
-    formants = np.array(
-        [
-            track(targets(lambda p, i=i: p.formants[i]) * rng.normal(1.0, 0.035, len(segments)), 0.022)  # type: ignore[misc]
-            for i in range(3)
-        ]
-    )
+    goals = np.array([s.phone.formants for s in segments]).T * rng.normal(1.0, 0.035, (3, len(segments)))
+    formants = np.stack([track(goal, 0.022) for goal in goals])
     voice = track(targets(lambda p: p.voice) * loudness, 0.010)
     aspiration = track(targets(lambda p: p.aspiration) * loudness, 0.012)
     frication = track(targets(lambda p: p.frication) * loudness, 0.012)

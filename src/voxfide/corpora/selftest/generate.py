@@ -21,6 +21,7 @@ from voxfide.corpora.selftest.channel import record, transmit
 from voxfide.corpora.selftest.speaker import Speaker, generator
 from voxfide.corpora.selftest.synthesis import synthesise_utterance
 from voxfide.errors import UsageError
+from voxfide.files import write_atomic
 from voxfide.resynthesis import ROUTES
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF
 
@@ -40,8 +41,8 @@ ATTACKS = {
 
 SPLIT_ATTACKS = {
     "train": ("A01", "A02", "A03", "A04"),
-    "dev": ("A02", "A04", "A05"),
-    "eval": ("A01", "A03", "A06", "A07", "A08"),
+    "dev": ("A01", "A02", "A05"),
+    "eval": ("A03", "A04", "A06", "A07", "A08"),
 }
 
 SPLIT_SPEAKERS = {"train": 24, "dev": 12, "eval": 20}
@@ -126,7 +127,7 @@ def write_utterance(utterance: Utterance, root: Path, seed: int) -> None:
         return
     encoded = io.BytesIO()
     sf.write(encoded, render(utterance, seed), SAMPLE_RATE, format="FLAC", subtype="PCM_16")
-    _replace(path, encoded.getvalue())
+    write_atomic(path, encoded.getvalue())
 
 
 def _is_complete(path: Path, samples: int) -> bool:
@@ -136,12 +137,6 @@ def _is_complete(path: Path, samples: int) -> bool:
         return bool(sf.info(path).frames == samples)
     except sf.LibsndfileError:
         return False
-
-
-def _replace(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_bytes(content)
-    temporary.replace(path)
 
 
 def generate_selftest(
@@ -156,8 +151,9 @@ def generate_selftest(
 ) -> Path:
     """Builds the corpus, or what is missing of it.
 
-    Files are the same to the bit for the same seed, whatever ``workers`` is and however often the
-    work was broken off. A larger corpus keeps the files of a smaller one.
+    On one machine, files are the same to the bit for the same seed, whatever ``workers`` is and however
+    often the work was broken off. A larger corpus keeps the files of a smaller one. Worker processes
+    are spawned: a script that calls this needs the usual ``if __name__ == "__main__"``.
 
     Args:
         root: folder to build in, made if it does not exist.
@@ -180,8 +176,6 @@ def generate_selftest(
         raise UsageError(f"workers must be 1 or more, got {workers}")
     root = Path(root)
     utterances = [u for split, count in counts.items() for u in plan(split, count, seed)]
-    for split in counts:
-        (root / split).mkdir(parents=True, exist_ok=True)
     _claim(root, seed)
     job = partial(write_utterance, root=root, seed=seed)
     processes = workers or min(8, os.cpu_count() or 1)
@@ -193,7 +187,7 @@ def generate_selftest(
     writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(u.row() for u in utterances)
-    _replace(manifest, table.getvalue().encode())
+    write_atomic(manifest, table.getvalue())
     return manifest
 
 
@@ -217,7 +211,7 @@ def _claim(root: Path, seed: int) -> None:
     stamp = root / STAMP
     own = {"corpus": "voxfide self-test", "version": VERSION, "seed": seed}
     if not stamp.exists():
-        _replace(stamp, (json.dumps(own, indent=2) + "\n").encode())
+        write_atomic(stamp, json.dumps(own, indent=2) + "\n")
         return
     try:
         found = json.loads(stamp.read_text())
