@@ -192,7 +192,9 @@ class _Worker:
         assert process.stdout is not None
         if process.stdout.read(1) != b"+":
             how = _how_it_ended(self._reap(process))
-            raise UsageError(f"a decoding process could not be started ({how}); decode in this one: workers 0")
+            raise UsageError(
+                f"a decoding process could not be started ({how}); decode in this one: workers 0"
+            )
         return process
 
     def _reap(self, process: subprocess.Popen[bytes]) -> int:

@@ -21,19 +21,12 @@ from huggingface_hub import ModelHubMixin
 
 from voxfide import __version__
 from voxfide.audio import AUDIO_SETTINGS, AudioInfo, stream_audio
-from voxfide.backends import restore_backend
 from voxfide.backends.base import Backend
-from voxfide.detector_card import model_card
+from voxfide.detector_files import FORMAT, read_detector, write_detector
 from voxfide.errors import AudioError, CheckpointError, UsageError
-from voxfide.files import write_atomic
-from voxfide.frontends import create_frontend, restore_frontend
+from voxfide.extraction import pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
-from voxfide.frontends.ssl_config import read_json
-from voxfide.types import SAMPLE_RATE, Float64Array, PathLike
-
-FORMAT = 1
-FRONTEND_PREFIX = "frontend."
-BACKEND_PREFIX = "backend."
+from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
 
 
 @dataclass(frozen=True)
@@ -51,10 +44,10 @@ class Detection:
 
     def verdict(self, threshold: float) -> str:
         """``bonafide`` at or above the threshold, else ``spoof``."""
-        return "bonafide" if self.score >= threshold else "spoof"
+        return BONAFIDE if self.score >= threshold else SPOOF
 
 
-@dataclass
+@dataclass(eq=False)
 class Detector(ModelHubMixin):
     """Scores recordings.
 
@@ -89,11 +82,14 @@ class Detector(ModelHubMixin):
 
         Raises:
             AudioTooShortError: a waveform too short for one frame.
+            UsageError: one that is not a vector of finite numbers.
         """
-        for waveform in waveforms:
+        vectors = [np.ascontiguousarray(w, dtype=np.float32) for w in waveforms]
+        for number, waveform in enumerate(vectors):
+            if waveform.ndim != 1 or not np.isfinite(waveform).all():
+                raise UsageError(f"waveform {number} of shape {waveform.shape} (expected (samples,), finite)")
             self.frontend.check_length(len(waveform))
-        tensors = [torch.as_tensor(w, dtype=torch.float32, device=self.frontend.device) for w in waveforms]
-        return self.score_features(self.frontend.pooled(tensors, self.pool).cpu().numpy())
+        return self.score_features(pooled_features(self.frontend, vectors, self.pool))
 
     def detect(self, path: PathLike) -> Detection:
         """Scores one recording of any length in constant memory.
@@ -128,10 +124,12 @@ class Detector(ModelHubMixin):
 
     def fingerprint(self) -> str:
         """Hex digest of everything that determines its scores."""
-        tensors = {k: torch.from_numpy(np.asarray(v)) for k, v in self.backend.tensors().items()}
         facts = json.dumps([self.backend.name, self.backend.config(), self.pool], sort_keys=True)
-        parts = self.frontend.fingerprint() + facts + tensors_digest(tensors)
+        parts = self.frontend.fingerprint() + facts + tensors_digest(self._numbers())
         return hashlib.sha256(parts.encode()).hexdigest()
+
+    def _numbers(self) -> dict[str, torch.Tensor]:
+        return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.backend.tensors().items()}
 
     def config(self, embed_frontend: bool = True) -> dict[str, Any]:
         """``config.json``."""
@@ -140,8 +138,8 @@ class Detector(ModelHubMixin):
         if not embed_frontend:
             if source is None or source.hub_id is None:
                 raise UsageError(
-                    f"front-end {self.frontend.name} did not come from the hub: its weights can only be saved "
-                    "inside the detector"
+                    f"front-end {self.frontend.name} did not come from the hub: its weights can only "
+                    "be saved inside the detector"
                 )
             weights = {"in": "hub", "hub_id": source.hub_id, "revision": source.revision}
         return {
@@ -149,7 +147,7 @@ class Detector(ModelHubMixin):
             "library": "voxfide",
             "voxfide_version": __version__,
             "frontend": {
-                "name": self.frontend.name,
+                "name": _public_name(self.frontend.name),
                 "kind": self.frontend.kind,
                 "n_layers": self.frontend.n_layers,
                 "settings": self.frontend.settings(),
@@ -157,7 +155,11 @@ class Detector(ModelHubMixin):
                 "weights_sha256": tensors_digest(self.frontend.state_dict()),
             },
             "pool": self.pool,
-            "backend": {"name": self.backend.name, "config": self.backend.config()},
+            "backend": {
+                "name": self.backend.name,
+                "config": self.backend.config(),
+                "weights_sha256": tensors_digest(self._numbers()),
+            },
             "threshold": self.threshold,
             "score": "natural-log likelihood ratio; higher means more bona fide",
             "audio": {**AUDIO_SETTINGS, "sample_rate": SAMPLE_RATE, "window_s": WINDOW},
@@ -168,25 +170,16 @@ class Detector(ModelHubMixin):
         self.save(save_directory)
 
     def save(self, folder: PathLike, embed_frontend: bool = True) -> Path:
-        """Writes the detector folder; each file appears whole.
+        """Writes the detector folder; a full disk leaves the one that was there.
 
         Args:
             folder: made if it does not exist.
             embed_frontend: whether the front-end's weights go inside, or are left on the
                 hub and named by id and commit.
         """
-        from safetensors.numpy import save as to_bytes
-
         folder = Path(folder)
-        config = self.config(embed_frontend)
-        tensors = {BACKEND_PREFIX + k: np.ascontiguousarray(v) for k, v in self.backend.tensors().items()}
-        if embed_frontend:
-            for name, tensor in self.frontend.state_dict().items():
-                tensors[FRONTEND_PREFIX + name] = tensor.detach().cpu().contiguous().numpy()
-        write_atomic(folder / "model.safetensors", to_bytes(tensors, metadata={"format": "pt"}))
-        write_atomic(folder / "README.md", model_card(config))
-        # Written last: a folder with config.json is complete.
-        write_atomic(folder / "config.json", json.dumps(config, indent=2, ensure_ascii=False) + "\n")
+        frontend_tensors = self.frontend.state_dict() if embed_frontend else {}
+        write_detector(folder, self.config(embed_frontend), self._numbers(), frontend_tensors)
         return folder
 
     @classmethod
@@ -235,62 +228,9 @@ class Detector(ModelHubMixin):
         Raises:
             CheckpointError: missing or damaged files, or front-end weights that have changed.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        folder = Path(folder).expanduser()
-        config = read_json(folder / "config.json")
-        if config.get("library") != "voxfide" or config.get("format") != FORMAT:
-            raise CheckpointError(f"{folder}: not a voxfide detector of format {FORMAT} (see config.json)")
-        try:
-            tensors = load_file(folder / "model.safetensors")
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{folder / 'model.safetensors'}: not readable ({error})") from error
-        try:
-            backend = config["backend"]
-            numbers = _subset(tensors, BACKEND_PREFIX)
-            return cls(
-                frontend=_load_frontend(folder, config["frontend"], _subset(tensors, FRONTEND_PREFIX)).to(
-                    device
-                ),
-                backend=restore_backend(
-                    backend["name"], backend["config"], {k: t.numpy() for k, t in numbers.items()}
-                ),
-                pool=config["pool"],
-                threshold=float(config["threshold"]),
-                training=config.get("training", {}),
-            )
-        except (KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{folder / 'config.json'}: entry {error} is missing or malformed"
-            ) from error
+        return cls(**read_detector(Path(folder).expanduser(), device))
 
 
-def _subset(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
-
-
-def _load_frontend(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Frontend:
-    weights = config["weights"]
-    if weights["in"] == "hub":
-        precision = config["settings"].get("precision", "fp32")
-        frontend = create_frontend(
-            weights["hub_id"], config["n_layers"], revision=weights["revision"], precision=precision
-        )
-        frontend.name = config["name"]
-    else:
-        frontend = restore_frontend(config["name"], config["kind"], config["settings"])
-        missing, surplus = frontend.load_state_dict(
-            {k: t.float() if t.is_floating_point() else t for k, t in tensors.items()}, strict=False
-        )
-        if missing or surplus:
-            raise CheckpointError(
-                f"{folder}: front-end weights do not fit config.json (missing {missing[:3]}, surplus {surplus[:3]})"
-            )
-    found = tensors_digest(frontend.state_dict())
-    if found != config["weights_sha256"]:
-        raise CheckpointError(
-            f"{folder}: the front-end's weights are not those that the detector was trained with "
-            f"(digest {found[:12]}, expected {config['weights_sha256'][:12]})"
-        )
-    return frontend
+def _public_name(name: str) -> str:
+    """Without the folders of a local model, which mean nothing elsewhere."""
+    return Path(name).name if Path(name).expanduser().is_dir() else name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 
@@ -24,8 +24,9 @@ def model_card(config: Mapping[str, Any]) -> str:
         "",
         f"# Detector: {frontend['name']} + {config['backend']['name']}",
         "",
-        "Scores how likely a recording is bona fide speech rather than synthetic, converted or otherwise",
-        "spoofed speech. **A higher score means more bona fide**; the score is a natural-log likelihood ratio.",
+        "Scores how likely a recording is bona fide speech rather than synthetic, converted or",
+        "otherwise spoofed speech. **A higher score means more bona fide**; the score is a",
+        "natural-log likelihood ratio.",
         f"Recordings scoring at least {config['threshold']:.4f} count as bona fide by default.",
         "",
         "```python",
@@ -51,9 +52,9 @@ def model_card(config: Mapping[str, Any]) -> str:
         "",
         "## Limits",
         "",
-        "- It knows the attacks it was trained on; on other attacks, codecs, languages or rooms expect it to be",
-        "  worse than the figures above, and test it on your own material before relying on it.",
-        "- The score is a likelihood ratio under the training conditions and is not calibrated for others.",
+        "- It knows the attacks it was trained on; on other attacks, codecs, languages or rooms expect",
+        "  it to be worse than the figures above, and test it on your own material before relying on it.",
+        "- The score is a likelihood ratio under the training conditions and not calibrated for others.",
         "- A verdict on one recording is evidence, not proof.",
         "",
     ]
@@ -73,18 +74,38 @@ def _training(training: Mapping[str, Any]) -> list[str]:
         "|---|---|---|---|---|---|---|",
     ]
     for name, facts in sets.items():
-        lines.append(
-            f"| {name} | {facts['manifest']} | {facts['split'] or 'all'} | {facts['n_bonafide']} | "
-            f"{facts['n_spoof']} | {facts['n_failed']} | `{facts['digest'][:12]}` |"
-        )
+        cells = [
+            name,
+            facts["manifest"],
+            facts["split"] or "all",
+            facts["n_bonafide"],
+            facts["n_spoof"],
+            facts["n_failed"],
+            f"`{facts['digest'][:12]}`",
+        ]
+        lines.append(_table_row(cells))
     return lines
+
+
+FIGURES = {
+    "eer_percent": ("EER %", 2),
+    "min_dcf": ("min DCF", 4),
+    "act_dcf": ("actual DCF", 4),
+    "cllr": ("Cllr", 4),
+    "auc": ("AUC", 4),
+}
+"""Metrics of the table: heading and decimal places."""
 
 
 def _metrics(metrics: Mapping[str, Mapping[str, Any]]) -> list[str]:
     if not metrics:
         return ["Not measured: no development set was given."]
-    lines = ["| set | EER % | min DCF | actual DCF | Cllr | AUC |", "|---|---|---|---|---|---|"]
+    lines = [_table_row(["set", *(heading for heading, _ in FIGURES.values())]), "|---" * 6 + "|"]
     for name, values in metrics.items():
-        cells = [f"{values[k]:.{d}f}" for k, d in (("eer_percent", 2), ("min_dcf", 4), ("act_dcf", 4), ("cllr", 4), ("auc", 4))]  # fmt: skip
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+        lines.append(_table_row([name, *(f"{values[k]:.{places}f}" for k, (_, places) in FIGURES.items())]))
     return lines
+
+
+def _table_row(cells: Iterable[object]) -> str:
+    escaped = (str(cell).replace("|", "\\|").replace("\n", " ") for cell in cells)
+    return f"| {' | '.join(escaped)} |"

@@ -12,26 +12,24 @@ from pathlib import Path
 
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import StoreError
-from voxfide.extraction import (
+from voxfide.extraction import Extracted, Extractor, run_shards
+from voxfide.files import exclusive, remove_temporaries, write_atomic
+from voxfide.frontends.base import Frontend
+from voxfide.jobs import (
     SHARD_ROWS,
-    Extracted,
-    Extractor,
     Failure,
     failures_csv,
     missing_rows,
+    read_failures,
     rows_of,
-    run_shards,
     shards_of,
 )
-from voxfide.files import exclusive, remove_temporaries, write_atomic
-from voxfide.frontends.base import Frontend
 from voxfide.manifest import Manifest
 from voxfide.store import (
     EmbeddingStore,
     StoreInfo,
     part_files,
     part_number,
-    read_failures,
     read_info,
     write_part,
 )
@@ -169,6 +167,6 @@ def _claim(folder: Path, info: StoreInfo) -> None:
         raise StoreError(
             f"{folder}: holds other features (front-end {held.frontend}, {held.n_layers} layers, pool "
             f"{held.pool}, fingerprint {held.fingerprint[:12]}; asked for {info.frontend}, {info.n_layers} "
-            f"layers, pool {info.pool}, fingerprint {info.fingerprint[:12]}): the front-end, its weights, the "
-            "settings or the code differ. Choose another folder, or delete this one"
+            f"layers, pool {info.pool}, fingerprint {info.fingerprint[:12]}): the front-end, its weights, "
+            "the settings or the code differ. Choose another folder, or delete this one"
         )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +16,7 @@ from voxfide.decoding import DecodePool, default_workers
 from voxfide.engine import Engine
 from voxfide.errors import AudioError, UsageError
 from voxfide.frontends.base import POOLS, FrameStatistics, Frontend, windows
-from voxfide.manifest import Manifest
+from voxfide.jobs import Failure, FileState, Row
 from voxfide.types import SAMPLE_RATE, Seconds
 
 log = logging.getLogger(__name__)
@@ -30,65 +27,8 @@ BATCH_SECONDS = {"cpu": 40.0, "cuda": 320.0, "mps": 80.0}
 WINDOW_BATCHES = 4
 """Batches of audio that are sorted by length together."""
 
-SHARD_ROWS = 256
-"""Utterances a shard and a part: what a crash can cost."""
-
 Progress = Callable[[int, Seconds], None]
 """Called with utterances and audio seconds that have just been finished."""
-
-
-class Row(NamedTuple):
-    """One utterance to be analysed."""
-
-    utterance_id: str
-    path: Path
-
-
-class FileState(NamedTuple):
-    """What tells whether an audio file is still the one that was analysed; -1 where it is gone."""
-
-    path: str
-    size: int
-    mtime_ns: int
-
-    @classmethod
-    def of(cls, path: Path) -> FileState:
-        try:
-            stat = path.stat()
-        except OSError:
-            return cls(str(path), -1, -1)
-        return cls(str(path), stat.st_size, stat.st_mtime_ns)
-
-
-@dataclass(frozen=True)
-class Failure:
-    """An utterance that could not be analysed, as the failures table lists it."""
-
-    utterance_id: str
-    path: str
-    kind: str
-    reason: str
-    expected: str
-
-    @classmethod
-    def of(cls, row: Row, error: AudioError) -> Failure:
-        return cls(row.utterance_id, str(row.path), error.kind, error.reason, error.expected)
-
-    def to_dict(self) -> dict[str, str]:
-        return asdict(self)
-
-    def __str__(self) -> str:
-        return f"{self.utterance_id}: {self.path}: {self.reason} (expected {self.expected})"
-
-
-def failures_csv(failures: Sequence[Failure]) -> str:
-    """The failures table: ``utterance_id, path, kind, reason, expected``."""
-    text = io.StringIO()
-    columns = [f.name for f in fields(Failure)]
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(f.to_dict() for f in failures)
-    return text.getvalue()
 
 
 class Extracted(NamedTuple):
@@ -183,7 +123,7 @@ class Extractor:
         return self.batch_seconds or BATCH_SECONDS.get(self.frontend.device.type, BATCH_SECONDS["cpu"])
 
     def _windows(self, rows: Sequence[Row]) -> Iterator[tuple[list[tuple[int, Audio]], list[Failure]]]:
-        """Decoded audio for a few batches, with its rows' indices, and what could not be decoded meanwhile."""
+        """Decoded audio for a few batches, with row numbers, and what could not be decoded meanwhile."""
         window: list[tuple[int, Audio]] = []
         failures: list[Failure] = []
         held = 0.0
@@ -285,40 +225,6 @@ def _groups(
             held += seconds
     if pieces:
         yield pieces, owners
-
-
-def rows_of(manifest: Manifest) -> list[Row]:
-    """The utterances of a manifest as rows to analyse."""
-    return [Row(i, p) for i, p in zip(manifest.column("utterance_id"), manifest.audio_paths(), strict=True)]
-
-
-def missing_rows(rows: Iterable[Row], held: Mapping[str, FileState]) -> list[bool]:
-    """Which rows are not among those held, or whose audio file has changed since.
-
-    A file that is no longer there cannot have changed: what is held of it stays good.
-    """
-    missing = []
-    for row in rows:
-        before = held.get(row.utterance_id)
-        if before is None or before.path != str(row.path):
-            missing.append(True)
-        else:
-            now = FileState.of(row.path)
-            missing.append(now.size >= 0 and now != before)
-    return missing
-
-
-def shards_of(rows: Sequence[Row], missing: Sequence[bool], size: int = SHARD_ROWS) -> list[list[Row]]:
-    """The missing rows of each block of ``size`` rows.
-
-    Blocks are counted from the first row, whatever is missing: a job that is resumed
-    thereby computes the same batches as one that was never interrupted.
-    """
-    if size < 1:
-        raise UsageError(f"shards of {size} rows (expected at least 1)")
-    blocks = range(0, len(rows), size)
-    shards = ([rows[i] for i in range(b, min(b + size, len(rows))) if missing[i]] for b in blocks)
-    return [shard for shard in shards if shard]
 
 
 def run_shards(

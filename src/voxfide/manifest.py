@@ -110,16 +110,12 @@ class Manifest:
         """
         path = Path(path)
         folder = path.parent.resolve()
-        prefix = str(folder).rstrip(os.sep) + os.sep
-
-        def moved(name: str | None) -> str | None:
-            if not name or (folder == self.root and not Path(name).is_absolute()):
-                return name
-            return os.path.normpath(self.root / name).removeprefix(prefix)
-
-        paths = pa.array(map(moved, self.column("path")), pa.string())
-        table = self.table.set_column(self.columns.index("path"), "path", paths)
-        write_table(table, path)
+        prefix = str(folder).rstrip("/") + "/"
+        names = self.table.column("path")
+        moved = [p and os.path.normpath(p).removeprefix(prefix) for p in self._absolute().to_pylist()]
+        kept = pc.invert(pc.starts_with(names, "/")) if folder == self.root else pa.scalar(False)
+        paths = pc.if_else(kept, names, pa.array(moved, pa.string()))
+        write_table(self.table.set_column(self.columns.index("path"), "path", paths), path)
         return path
 
     def __len__(self) -> int:
@@ -245,6 +241,12 @@ class Manifest:
             raise ManifestError(self.source, problems)
         return self
 
+    def _absolute(self) -> pa.ChunkedArray:
+        """Absolute paths as strings; null where empty."""
+        names = self.table.column("path")
+        below = pc.binary_join_element_wise(str(self.root).rstrip("/"), names, "/")
+        return pc.if_else(pc.starts_with(names, "/"), names, below)
+
     def _column(self, name: str) -> pa.ChunkedArray:
         if name not in self.table.column_names:
             raise UsageError(f"{self.source}: no column {name!r} (columns: {', '.join(self.columns)})")
@@ -282,7 +284,7 @@ def mix(parts: Mapping[str, Manifest], *, prefix_ids: bool = False) -> Manifest:
         ]
         replaced = {
             "utterance_id": pa.array(ids, pa.string()),
-            "path": pa.array(map(str, part.audio_paths()), pa.string()),
+            "path": part._absolute(),
             "corpus": pa.array([name] * len(part), pa.string()),
         }
         tables.append(pa.table({c: part.table.column(c) for c in part.columns} | replaced))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -194,11 +194,22 @@ def write_table(table: pa.Table, path: Path) -> None:
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
         raise UsageError(f"{path}: unknown kind of file {suffix!r} (expected {', '.join(SUFFIXES)})")
-    content = pa.BufferOutputStream()
     if suffix == ".parquet":
+        content = pa.BufferOutputStream()
         pq.write_table(table, content, compression="zstd")
+        write_atomic(path, content.getvalue())
     else:
-        text = pa.table({name: as_text(table.column(name)) for name in table.column_names})
-        options = pacsv.WriteOptions(delimiter=DELIMITERS[suffix], quoting_header="needed")
-        pacsv.write_csv(text, content, options)
-    write_atomic(path, content.getvalue())
+        write_atomic(path, "".join(f"{line}\n" for line in _lines(table, DELIMITERS[suffix])))
+
+
+def _lines(table: pa.Table, delimiter: str) -> Iterator[str]:
+    """Lines of CSV with quotes around those cells only that need them; Arrow's writer quotes all text."""
+
+    def cells(text: pa.ChunkedArray) -> pa.ChunkedArray:
+        escaped = pc.replace_substring(text, '"', '""')
+        quoted = pc.binary_join_element_wise('"', escaped, '"', "")
+        return pc.if_else(pc.match_substring_regex(text, f'[{delimiter}"\r\n\ufeff]'), quoted, text)
+
+    yield delimiter.join(cells(pa.array(table.column_names, pa.string())).to_pylist())
+    columns = [cells(pc.fill_null(as_text(column), "")) for column in table.columns]
+    yield from pc.binary_join_element_wise(*columns, delimiter).to_pylist()

@@ -14,19 +14,17 @@ import numpy as np
 from voxfide.detector import Detector
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import UsageError
-from voxfide.extraction import (
+from voxfide.extraction import Extracted, Extractor, run_shards
+from voxfide.files import exclusive, remove_temporaries, write_atomic
+from voxfide.jobs import (
     SHARD_ROWS,
-    Extracted,
-    Extractor,
     Failure,
     FileState,
     failures_csv,
     missing_rows,
     rows_of,
-    run_shards,
     shards_of,
 )
-from voxfide.files import exclusive, remove_temporaries, write_atomic
 from voxfide.manifest import Manifest
 from voxfide.scores import write_scores
 from voxfide.types import PathLike

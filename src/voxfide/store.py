@@ -20,9 +20,7 @@ A store is a folder:
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,9 +34,10 @@ import pyarrow.feather as feather
 
 from voxfide import __version__
 from voxfide.errors import StoreError
-from voxfide.extraction import Extracted, Failure, FileState
+from voxfide.extraction import Extracted
 from voxfide.files import replacing
 from voxfide.frontends.base import Frontend
+from voxfide.jobs import Failure, FileState, read_failures
 from voxfide.types import PathLike, Seconds
 
 FORMAT = 1
@@ -215,21 +214,6 @@ def read_info(folder: Path) -> StoreInfo:
         raise StoreError(f"{folder}: no embedding store (expected a folder with store.json)") from None
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
         raise StoreError(f"{path}: damaged ({error})") from error
-
-
-def read_failures(path: Path) -> list[Failure]:
-    """Parses a failures table; there is none where nothing has failed.
-
-    Raises:
-        StoreError: it is not one.
-    """
-    if not path.exists():
-        return []
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return [Failure(**row) for row in csv.DictReader(file)]
-    except (UnicodeDecodeError, TypeError, csv.Error) as error:
-        raise StoreError(f"{path}: not a failures table ({error}): delete it and run again") from error
 
 
 def part_files(folder: Path) -> list[Path]:

@@ -12,10 +12,11 @@ import numpy as np
 
 from voxfide.backends.base import Backend, ClassCounts
 from voxfide.detector import Detector
-from voxfide.embeddings import EmbeddingStore, EmbedResult, embed
+from voxfide.embeddings import EmbedResult, embed
 from voxfide.errors import UsageError
-from voxfide.extraction import Extractor, Failure
+from voxfide.extraction import Extractor
 from voxfide.frontends.base import Frontend
+from voxfide.jobs import Failure
 from voxfide.manifest import Manifest
 from voxfide.metrics import METRICS, eer
 from voxfide.types import BONAFIDE, UNKNOWN, BoolArray, PathLike
@@ -102,12 +103,11 @@ def train(
         )
         for s in present
     ]  # fmt: skip
-    features, is_bonafide = _examples(train_set, results[0].store)
-    backend.fit(features, is_bonafide)
+    backend.fit(*_examples(train_set, results[0]))
     detector = Detector(frontend, backend, pool)
     metrics: dict[str, dict[str, float]] = {}
     if dev_set is not None:
-        features, is_bonafide = _examples(dev_set, results[1].store)
+        features, is_bonafide = _examples(dev_set, results[1])
         scores = detector.score_features(features)
         metrics["dev"] = {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
         # The official threshold is the last rejected score: accept from the next number on.
@@ -117,13 +117,14 @@ def train(
     return TrainResult(detector, metrics, [f for r in results for f in r.failures])
 
 
-def _examples(part: TrainingSet, store: EmbeddingStore) -> tuple[np.ndarray, BoolArray]:
+def _examples(part: TrainingSet, embedded: EmbedResult) -> tuple[np.ndarray, BoolArray]:
     """Features ``(utterances, layers, dim)`` and classes of the rows that could be read."""
     ids = part.manifest.column("utterance_id")
-    readable = np.array([i in store for i in ids], dtype=bool)
+    failed = {failure.utterance_id for failure in embedded.failures}
+    readable = np.array([i not in failed for i in ids], dtype=bool)
     is_bonafide = (part.manifest.strings("label") == BONAFIDE)[readable]
     ClassCounts.of(is_bonafide, f"readable part of the {part.name} set")
-    return store.matrix([i for i, ok in zip(ids, readable, strict=True) if ok]), is_bonafide
+    return embedded.store.matrix([i for i in ids if i not in failed]), is_bonafide
 
 
 def _facts(part: TrainingSet, result: EmbedResult) -> tuple[str, dict[str, Any]]:

@@ -29,7 +29,8 @@ class Backend(ABC):
         unknown = sorted(set(options) - known)
         if unknown:
             raise UsageError(
-                f"back-end {cls.name} has no option {', '.join(unknown)} (options: {', '.join(sorted(known))})"
+                f"back-end {cls.name} has no option {', '.join(unknown)} "
+                f"(options: {', '.join(sorted(known))})"
             )
         return cls(**options)
 

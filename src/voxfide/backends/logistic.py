@@ -96,7 +96,8 @@ class LogisticBackend(Backend):
         x = self._select(features)
         if x.shape[1] != len(self._mean):
             raise UsageError(
-                f"back-end logistic was trained on {len(self._mean)} features an utterance, these have {x.shape[1]}"
+                f"back-end logistic was trained on {len(self._mean)} numbers an utterance, "
+                f"these features have {x.shape[1]}"
             )
         # A sum along each row, not a matrix product, whose order of summation changes with the batch.
         return ((x - self._mean) / self._scale * self._coefficients).sum(axis=1) + self._intercept
@@ -126,7 +127,12 @@ class LogisticBackend(Backend):
             tensors, ("mean", "scale", "coefficients", "intercept"), "back-end logistic"
         )
         shapes = [t.shape for t in (mean, scale, coefficients)]
-        if mean.ndim != 1 or shapes.count(mean.shape) != 3 or intercept.shape != (1,) or not (scale > 0).all():
+        if (
+            mean.ndim != 1
+            or shapes.count(mean.shape) != 3
+            or intercept.shape != (1,)
+            or not (scale > 0).all()
+        ):
             raise CheckpointError(
                 f"back-end logistic: mean, scale and coefficients of shapes {shapes}, intercept "
                 f"{intercept.shape} (expected three vectors of one length, positive scales and one number)"

@@ -339,7 +339,7 @@ def _pairs(items: list[str], option: str) -> list[tuple[str, str]]:
 
 
 def _write_failures(path: Path, failures: list[Any]) -> None:
-    from voxfide.extraction import failures_csv
+    from voxfide.jobs import failures_csv
     from voxfide.files import write_atomic
 
     if failures:

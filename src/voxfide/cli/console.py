@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
-    from voxfide.extraction import Failure
+    from voxfide.jobs import Failure
 
 SHOWN_FAILURES = 20
 _quiet = False
@@ -23,9 +23,11 @@ def configure(*, verbose: bool, quiet: bool) -> None:
     """Sets up logging to stderr."""
     global _quiet
     _quiet = quiet
-    level = logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="voxfide: %(message)s", force=True)
-    logging.getLogger("voxfide").setLevel(level)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("voxfide: %(message)s"))
+    ours = logging.getLogger("voxfide")
+    ours.handlers, ours.propagate = [handler], False
+    ours.setLevel(logging.DEBUG if verbose else logging.ERROR if quiet else logging.WARNING)
 
 
 def say(message: str) -> None:

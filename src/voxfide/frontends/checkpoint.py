@@ -26,6 +26,10 @@ PREFIXES = ("wav2vec2.", "hubert.", "wavlm.")
 MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 POS_CONV = "encoder.pos_conv_embed.conv."
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
+WITHOUT_HUB = (
+    "Without a network, copy the model folder (config.json, preprocessor_config.json and "
+    "model.safetensors or pytorch_model.bin) here and give its path in place of the name"
+)
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,13 @@ def _download(hub_id: str, revision: str | None) -> ModelSource:
                     for shard in sorted(set(read_json(found)["weight_map"].values())):
                         fetch(shard)
                 return ModelSource(config.parent, hub_id, config.parent.name)
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except LocalEntryNotFoundError as error:
         raise CheckpointError(
-            f"{hub_id}: cannot be downloaded and is not in the cache ({type(error).__name__}: {reason}). "
-            "Without a network, copy the model folder (config.json, preprocessor_config.json and "
-            f"{WEIGHT_FILES[0]} or {WEIGHT_FILES[2]}) here and give its path in place of the name"
+            f"{hub_id}: the hub cannot be reached and the model is not in its local cache. {WITHOUT_HUB}"
         ) from error
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{hub_id}: cannot be downloaded: {reason}. {WITHOUT_HUB}") from error
     raise CheckpointError(f"{hub_id}: the repository holds none of {', '.join(WEIGHT_FILES)}")
 
 
