@@ -153,7 +153,16 @@ def child(route: str, keep: int, folder: Path, threads: int) -> None:
     after_children = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = sum(getattr(after, f) - getattr(before, f) for f in ("ru_utime", "ru_stime"))
     cpu += sum(getattr(after_children, f) - getattr(children, f) for f in ("ru_utime", "ru_stime"))
-    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": after.ru_maxrss / 1024, "rate": rate}))
+    print(json.dumps({"wall": wall, "cpu": cpu, "peak_mb": peak_mb(), "rate": rate}))
+
+
+def peak_mb() -> float:
+    """Largest resident size of this process; ``ru_maxrss`` would include the parent's before exec."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(x for x in status.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) / 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 / 1024  # macOS counts bytes
 
 
 def main() -> None:

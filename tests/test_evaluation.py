@@ -262,7 +262,7 @@ class TestJson:
         report = json.loads(
             json.dumps(evaluate(table, ["attack", "codec"], n_bootstrap=30).to_json(), allow_nan=False)
         )
-        figures = ["eer_percent", "min_dcf", "act_dcf", "cllr", "auc"]
+        figures = ["eer_percent", "min_dcf", "act_dcf", "cllr", "auc", "min_cllr", "calibration_loss"]
         with_intervals = [key for name in figures for key in (name, f"{name}_interval")]
         assert list(report) == [
             "n_bonafide", "n_spoof", *with_intervals, "eer_threshold",

@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "voxfide"
 
 LAYERS = [
-    ("types", "errors", "registry", "files"),
+    ("types", "errors", "registry", "files", "hub"),
     ("metrics",),
+    ("calibration",),
     ("scores",),
     ("evaluation",),
     ("audio",),
@@ -28,10 +29,11 @@ LAYERS = [
     ("devices",),
     ("frontends",),
     ("backends",),
-    ("engine",),
+    ("engine", "jobs"),
     ("extraction",),
+    ("store",),
     ("embeddings",),
-    ("detector", "detector_card"),
+    ("detector", "detector_card", "detector_files"),
     ("training", "scoring"),
     ("report",),
     ("cli", "demo", "__main__"),
@@ -39,7 +41,9 @@ LAYERS = [
 """Top-level modules from the ground up; a module imports from its own layer and those before it."""
 
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
-TORCH_FREE = ("metrics", "scores", "evaluation", "report", "audio", "manifest", "corpora", "resynthesis")
+TORCH_FREE = (
+    "metrics", "calibration", "scores", "evaluation", "report", "audio", "manifest", "corpora", "resynthesis",
+)  # fmt: skip
 FORBIDDEN = {
     "torchaudio", "torchcodec", "torchvision", "speechbrain", "s3prl", "nemo-toolkit", "fairseq", "mlflow",
     "optimum-onnx", "optimum-intel",

@@ -20,11 +20,13 @@ from voxfide.metrics import (
     DcfCost,
     act_dcf,
     auc,
+    calibration_loss,
     cllr,
     det_curve,
     eer,
     eer_percent,
     merged_det_curve,
+    min_cllr,
     min_dcf,
 )
 
@@ -63,7 +65,8 @@ def trials(draw: st.DrawFn, max_size: int = 40) -> tuple[np.ndarray, np.ndarray]
 
 def _all_figures(scores: np.ndarray, is_bonafide: np.ndarray) -> list[float]:
     figures = [eer(scores, is_bonafide, method).value for method in EER_METHODS]
-    return [*figures, float(min_dcf(scores, is_bonafide)), auc(scores, is_bonafide)]
+    others = [float(min_dcf(scores, is_bonafide)), auc(scores, is_bonafide), min_cllr(scores, is_bonafide)]
+    return [*figures, *others]
 
 
 @needs_shared("golden/asvspoof5_metrics")
@@ -143,6 +146,25 @@ class TestNaiveDefinitions:
         spoof = np.mean([math.log2(1 + math.exp(s)) for s in scores[~labels]])
         assert cllr(scores, labels) == pytest.approx((bonafide + spoof) / 2, abs=1e-12)
 
+    @given(trials())
+    def test_min_cllr_pools_adjacent_violators(self, data: tuple[np.ndarray, np.ndarray]) -> None:
+        scores, labels = data
+        pools = [[labels[scores == s].sum(), (~labels[scores == s]).sum()] for s in np.unique(scores)]
+        i = 0
+        while i + 1 < len(pools):
+            (b0, s0), (b1, s1) = pools[i : i + 2]
+            if b0 * s1 >= b1 * s0:  # the lower pool is at least as bona fide as the higher
+                pools[i : i + 2] = [[b0 + b1, s0 + s1]]
+                i = max(0, i - 1)
+            else:
+                i += 1
+        n_bonafide, n_spoof = labels.sum(), (~labels).sum()
+        cost = 0.0
+        for b, s in pools:
+            x, y = b / n_bonafide, s / n_spoof
+            cost += sum(p * math.log2((x + y) / p) / 2 for p in (x, y) if p)
+        assert min_cllr(scores, labels) == pytest.approx(cost, abs=1e-12)
+
     @given(trials(max_size=25))
     def test_convex_hull_eer_is_the_lowest_chord(self, data: tuple[np.ndarray, np.ndarray]) -> None:
         curve = merged_det_curve(*data)
@@ -167,6 +189,15 @@ class TestNaiveDefinitions:
 
 class TestScikitLearn:
     @given(trials())
+    def test_min_cllr_is_the_cllr_of_isotonic_regression(self, data: tuple[np.ndarray, np.ndarray]) -> None:
+        isotonic = pytest.importorskip("sklearn.isotonic")
+        scores, labels = data
+        weights = np.where(labels, 1 / labels.sum(), 1 / (~labels).sum())
+        fitted = isotonic.IsotonicRegression().fit(scores, labels, sample_weight=weights).predict(scores)
+        p = np.clip(fitted, 1e-15, 1 - 1e-15)
+        assert min_cllr(scores, labels) == pytest.approx(cllr(np.log(p / (1 - p)), labels), abs=1e-9)
+
+    @given(trials())
     def test_merged_eer_and_auc(self, data: tuple[np.ndarray, np.ndarray]) -> None:
         sklearn_metrics = pytest.importorskip("sklearn.metrics")
         scores, labels = data
@@ -181,6 +212,13 @@ class TestInvariances:
     def test_strictly_increasing_maps(self, data: tuple[np.ndarray, np.ndarray], mapping: np.ufunc) -> None:
         scores, labels = data
         assert _all_figures(mapping(scores), labels) == _all_figures(scores, labels)
+
+    @given(trials(), st.floats(0.1, 10), st.floats(-5, 5))
+    def test_no_affine_map_costs_less_than_the_minimum(
+        self, data: tuple[np.ndarray, np.ndarray], scale: float, offset: float
+    ) -> None:
+        scores, labels = data
+        assert min_cllr(scores, labels) <= cllr(scale * scores + offset, labels) + 1e-12
 
     @given(trials(), st.randoms(use_true_random=False))
     def test_order_of_trials(self, data: tuple[np.ndarray, np.ndarray], random: object) -> None:
@@ -223,6 +261,8 @@ class TestInvariances:
         assert figures["rocch"] <= min(0.5, figures["interpolated"]) + 1e-12
         assert 0 <= min_dcf(*data).value <= min(1.0, act_dcf(*data).value) + 1e-12
         assert cllr(*data) >= 0
+        assert 0 <= min_cllr(*data) <= min(1.0, cllr(*data)) + 1e-12
+        assert calibration_loss(*data) == pytest.approx(cllr(*data) - min_cllr(*data), abs=1e-12)
         assert 0 <= auc(*data) <= 1
         curve = det_curve(*data)
         assert (curve.frr[0], curve.far[0], curve.frr[-1], curve.far[-1]) == (0, 1, 1, 0)
@@ -235,7 +275,7 @@ def test_perfect_separation() -> None:
     scores, labels = np.array([-2.0, -1.0, 1.0, 2.0]), np.array([False, False, True, True])
     assert [eer(scores, labels, method).value for method in EER_METHODS] == [0, 0, 0, 0]
     assert eer(scores, labels).threshold == -1.0  # the highest spoof is the last one rejected
-    assert (min_dcf(scores, labels).value, auc(scores, labels)) == (0, 1)
+    assert (min_dcf(scores, labels).value, auc(scores, labels), min_cllr(scores, labels)) == (0, 1, 0)
 
 
 def test_constant_scores() -> None:
@@ -243,6 +283,7 @@ def test_constant_scores() -> None:
     by_method = {method: eer(scores, labels, method).value for method in EER_METHODS}
     assert by_method == {"asvspoof": 1.0, "sklearn": 0.5, "interpolated": 0.5, "rocch": 0.5}
     assert (auc(scores, labels), cllr(scores, labels), min_dcf(scores, labels).value) == (0.5, 1.0, 1.0)
+    assert (min_cllr(scores, labels), calibration_loss(scores, labels)) == (1.0, 0.0)
 
 
 def test_accepting_at_the_bayes_threshold_includes_it() -> None:

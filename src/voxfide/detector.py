@@ -1,7 +1,8 @@
 """A detector: front-end, back-end and all that is needed to score, saved and loaded as one folder.
 
 ``config.json`` says what it is, ``model.safetensors`` holds the back-end's numbers and
-(unless left on the hub) the front-end's weights, ``README.md`` is the model card.
+(unless left on the hub) the front-end's weights, ``calibration.json``, where there is one, makes
+its scores likelihood ratios, ``README.md`` is the model card.
 ``from_pretrained``, ``save_pretrained`` and ``push_to_hub`` are ``huggingface_hub``'s.
 Nothing is pickled.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from huggingface_hub import ModelHubMixin
 from voxfide import __version__
 from voxfide.audio import AUDIO_SETTINGS, AudioInfo, stream_audio
 from voxfide.backends.base import Backend
+from voxfide.calibration import CalibrationRecord
 from voxfide.detector_files import FORMAT, read_detector, write_detector
 from voxfide.errors import AudioError, CheckpointError, UsageError
 from voxfide.extraction import pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
+from voxfide.hub import download, is_hub_id
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
 
 
@@ -34,7 +37,7 @@ class Detection:
     """What a detector says of one recording.
 
     Attributes:
-        score: natural-log likelihood ratio, higher = more bona fide.
+        score: higher = more bona fide; of a calibrated detector, a natural-log likelihood ratio.
         info: what the decoder found.
     """
 
@@ -56,8 +59,11 @@ class Detector(ModelHubMixin):
         backend: trained.
         pool: how the back-end's features are averaged over time.
         threshold: score from which a recording counts as bona fide. Chosen where the two
-            error rates meet on the development set if there was one, else 0 (equal odds).
+            error rates meet on the development set if there was one, else 0 (equal odds). Of a
+            calibrated detector the Bayes threshold of the stated prior and costs.
         training: what it was trained on and how it fared, for the model card.
+        calibration: makes its scores likelihood ratios; set by :meth:`calibrated`.
+        raw_threshold: of a calibrated detector, the threshold of its uncalibrated scores.
     """
 
     frontend: Frontend
@@ -65,6 +71,8 @@ class Detector(ModelHubMixin):
     pool: str = "mean"
     threshold: float = 0.0
     training: dict[str, Any] = field(default_factory=dict)
+    calibration: CalibrationRecord | None = None
+    raw_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         if self.pool not in self.backend.pools:
@@ -74,8 +82,20 @@ class Detector(ModelHubMixin):
             )
 
     def score_features(self, features: np.ndarray) -> Float64Array:
-        """Scores ``(utterances,)`` of ``(utterances, layers, dim)``."""
-        return self.backend.score(features)
+        """Scores ``(utterances,)`` of ``(utterances, layers, dim)``; calibrated if the detector is."""
+        scores = self.backend.score(features)
+        return scores if self.calibration is None else self.calibration.calibration.apply(scores)
+
+    def calibrated(self, record: CalibrationRecord) -> Detector:
+        """The same detector with this calibration, in place of the one it may have."""
+        raw = self.uncalibrated()
+        return replace(raw, calibration=record, threshold=record.threshold, raw_threshold=raw.threshold)
+
+    def uncalibrated(self) -> Detector:
+        """The same detector with the scores of its back-end as they are."""
+        if self.calibration is None:
+            return self
+        return replace(self, calibration=None, threshold=self.raw_threshold, raw_threshold=0.0)
 
     def score_waveforms(self, waveforms: Sequence[np.ndarray]) -> Float64Array:
         """Scores of 16 kHz mono waveforms ``(samples,)``, each as if alone.
@@ -126,6 +146,9 @@ class Detector(ModelHubMixin):
         """Hex digest of everything that determines its scores."""
         facts = json.dumps([self.backend.name, self.backend.config(), self.pool], sort_keys=True)
         parts = self.frontend.fingerprint() + facts + tensors_digest(self._numbers())
+        if self.calibration is not None:
+            method = self.calibration.calibration
+            parts += json.dumps([method.name, method.config()], sort_keys=True)
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def _numbers(self) -> dict[str, torch.Tensor]:
@@ -160,7 +183,7 @@ class Detector(ModelHubMixin):
                 "config": self.backend.config(),
                 "weights_sha256": tensors_digest(self._numbers()),
             },
-            "threshold": self.threshold,
+            "threshold": self.threshold if self.calibration is None else self.raw_threshold,
             "score": "natural-log likelihood ratio; higher means more bona fide",
             "audio": {**AUDIO_SETTINGS, "sample_rate": SAMPLE_RATE, "window_s": WINDOW},
             "training": self.training,
@@ -179,7 +202,8 @@ class Detector(ModelHubMixin):
         """
         folder = Path(folder)
         frontend_tensors = self.frontend.state_dict() if embed_frontend else {}
-        write_detector(folder, self.config(embed_frontend), self._numbers(), frontend_tensors)
+        config = self.config(embed_frontend)
+        write_detector(folder, config, self._numbers(), frontend_tensors, self.calibration)
         return folder
 
     @classmethod
@@ -196,30 +220,14 @@ class Detector(ModelHubMixin):
         Raises:
             CheckpointError: nothing there, or not a detector.
         """
-        from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
         name = str(pretrained_model_name_or_path)
         if Path(name).expanduser().is_dir():
             return cls.load(name, device)
-        try:
-            found = super().from_pretrained(name, **hub_options, device=device)
-        except HFValidationError:
-            raise CheckpointError(f"{name}: no such folder, and no hub id ORGANISATION/NAME") from None
-        except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-            raise CheckpointError(
-                f"{name}: no such folder, and the hub gave no detector ({type(error).__name__}); "
-                "without a network, give the path of a detector folder"
-            ) from error
-        return found
-
-    @classmethod
-    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **options: Any) -> Detector:
-        from huggingface_hub import snapshot_download
-
-        kept = ("revision", "cache_dir", "force_download", "local_files_only", "token")
-        files = ["config.json", "model.safetensors", "README.md"]
-        hub_options = {k: options[k] for k in kept if k in options}
-        return cls.load(snapshot_download(model_id, allow_patterns=files, **hub_options), device)
+        if not is_hub_id(name):
+            raise CheckpointError(f"{name}: no such folder, and no hub id ORGANISATION/NAME")
+        files = ["config.json", "model.safetensors"]
+        found = download(name, files, optional=["README.md", "calibration.json"], **hub_options)
+        return cls.load(found.folder, device)
 
     @classmethod
     def load(cls, folder: PathLike, device: str = "cpu") -> Detector:
@@ -228,7 +236,9 @@ class Detector(ModelHubMixin):
         Raises:
             CheckpointError: missing or damaged files, or front-end weights that have changed.
         """
-        return cls(**read_detector(Path(folder).expanduser(), device))
+        parts, record = read_detector(Path(folder).expanduser(), device)
+        made = cls(**parts)
+        return made if record is None else made.calibrated(record)
 
 
 def _public_name(name: str) -> str:

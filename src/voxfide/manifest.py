@@ -310,20 +310,20 @@ def _shares(sizes: Mapping[Stratum, int], n: int) -> dict[Stratum, int]:
     1993, "Level schedules for mixed-model, just-in-time processes"). Rounding each ``n`` by
     itself, as largest remainders do, would let a stratum lose rows as ``n`` grows.
     """
-    total = sum(sizes.values())
-    shares = dict.fromkeys(sizes, 0)
-    opened = dict.fromkeys(sizes, 0)
-    waiting = [(0, stratum) for stratum in sizes]
-    heapq.heapify(waiting)
-    ready: list[tuple[int, Stratum]] = []
+    strata = sorted(sizes)
+    counts = [sizes[s] for s in strata]
+    total = sum(counts)
+    drawn = [0] * len(strata)
+    opened = [0] * len(strata)
+    waiting = [(0, s) for s in range(len(strata))]
+    ready: list[tuple[int, int]] = []
     for draw in range(n):
         while waiting and waiting[0][0] <= draw:
-            _, stratum = heapq.heappop(waiting)
-            opened[stratum] += 1
-            size, j = sizes[stratum], opened[stratum]
-            heapq.heappush(ready, (-(-j * total // size), stratum))
-            if j < size:
-                heapq.heappush(waiting, (j * total // size, stratum))
-        _, stratum = heapq.heappop(ready)
-        shares[stratum] += 1
-    return shares
+            _, s = heapq.heappop(waiting)
+            opened[s] += 1
+            heapq.heappush(ready, (-(-opened[s] * total // counts[s]), s))
+            if opened[s] < counts[s]:
+                heapq.heappush(waiting, (opened[s] * total // counts[s], s))
+        _, s = heapq.heappop(ready)
+        drawn[s] += 1
+    return dict(zip(strata, drawn, strict=True))

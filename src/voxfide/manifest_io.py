@@ -44,7 +44,8 @@ def read_table(path: Path, delimiter: str | None = None) -> pa.Table:
             return table
         return _read_text(path, delimiter or DELIMITERS[suffix])
     except (pa.ArrowException, csv.Error, OSError, UnicodeDecodeError) as error:
-        problem = _not_utf8(path) if "utf" in str(error).lower() else f"not readable as a table: {error}"
+        encoding = isinstance(error, UnicodeDecodeError) or "invalid UTF8 data" in str(error)
+        problem = _not_utf8(path) if encoding else f"not readable as a table: {error}"
         raise ManifestError(str(path), [problem]) from error
 
 
@@ -140,25 +141,40 @@ def normalised(table: pa.Table) -> pa.Table:
     """Ids, paths and labels as strings, other text as plain strings too, empty text as null."""
     for position, field in enumerate(table.schema):
         column = table.column(position)
-        textual = any(is_(field.type) for is_ in (pa.types.is_string, *_OTHER_TEXT))
-        if textual or field.name in REQUIRED_COLUMNS:
-            column = column if pa.types.is_string(field.type) else as_text(column)
+        if field.name in REQUIRED_COLUMNS or any(is_(field.type) for is_ in (*_TEXT, *_BINARY)):
+            column = _decoded(column)
+        if field.name in REQUIRED_COLUMNS and not pa.types.is_string(column.type):
+            column = as_text(column)
+        if pa.types.is_string(column.type):
             empty = pc.equal(column, "")
             if pc.any(empty).as_py():
                 column = pc.if_else(empty, pa.scalar(None, pa.string()), column)
-            table = table.set_column(position, field.name, column)
+        table = table.set_column(position, field.name, column)
     return table
 
 
-_OTHER_TEXT: Final = (pa.types.is_large_string, pa.types.is_string_view)
+_TEXT: Final = (pa.types.is_large_string, pa.types.is_string_view)
+_BINARY: Final = (
+    pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view, pa.types.is_fixed_size_binary
+)  # fmt: skip
 
 
-def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Any column as strings, the way CSV holds it; nulls stay. Lists and structures become JSON."""
+def _decoded(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Text that is stored in another way, or as bytes without saying so; what is no text stays."""
     try:
         return column.cast(pa.string())
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-        return pa.chunked_array([pa.array(map(_json, column.to_pylist()), pa.string())])
+        return column
+
+
+def as_text(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Any column as strings, the way CSV holds it; nulls stay. What has no plain form becomes JSON."""
+    if not any(is_(column.type) for is_ in (pa.types.is_nested, *_BINARY)):
+        try:
+            return column.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            pass
+    return pa.chunked_array([pa.array(map(_json, column.to_pylist()), pa.string())])
 
 
 def _json(value: Any) -> str | None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voxfide.cli import console
+from voxfide.cli.reading import Reading
 from voxfide.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
@@ -192,11 +193,14 @@ def score(
     workers: WorkersOption = None,
     batch_seconds: BatchOption = None,
     strict: StrictOption = False,
+    uncalibrated: Annotated[
+        bool, typer.Option("--uncalibrated", help="Leave the detector's calibration out.")
+    ] = False,
 ) -> None:
     """Score a manifest with a detector.
 
-    Writes what the ASVspoof 5 evaluation package reads. Run again after an interruption, it
-    goes on where it was.
+    Writes what the ASVspoof 5 evaluation package reads; a calibrated detector's scores are
+    natural-log likelihood ratios. Run again after an interruption, it goes on where it was.
     """
     from voxfide.cli.provenance import write_score_facts
     from voxfide.detector import Detector
@@ -206,6 +210,8 @@ def score(
 
     rows = Manifest.read(manifest).require_valid().split(split)
     model = Detector.from_pretrained(str(detector), device=resolve_device(device))
+    if uncalibrated:
+        model = model.uncalibrated()
     with console.progress("score") as bar:
         make = _extractor(model.frontend, model.pool, workers, batch_seconds, bar, strict)
         result = score_manifest(model, rows, out, make_extractor=make, on_start=bar.start)
@@ -264,11 +270,16 @@ def detect(
     threshold: Annotated[
         float | None, typer.Option(help="Score from which a recording counts as bona fide.")
     ] = None,
+    prior: Annotated[
+        float | None,
+        typer.Option(help="Of bona fide; a calibrated detector's probability and threshold follow."),
+    ] = None,
     device: DeviceOption = "auto",
 ) -> None:
     """Score recordings.
 
-    Any audio or video container, any length. Higher scores mean more bona fide.
+    Any audio or video container, any length. Higher scores mean more bona fide. A calibrated
+    detector also says how probable bona fide is at a stated prior.
     """
     from voxfide.detector import Detector
     from voxfide.devices import resolve_device
@@ -279,7 +290,7 @@ def detect(
             "`voxfide demo` makes one that knows synthetic test signals only)"
         )
     model = Detector.from_pretrained(detector, device=resolve_device(device))
-    limit = model.threshold if threshold is None else threshold
+    reading = Reading.of(model, prior, threshold)
     failed = False
     for file in files:
         try:
@@ -291,20 +302,12 @@ def detect(
             else:
                 print(f"voxfide: {error}", file=sys.stderr)
             continue
-        verdict = found.verdict(limit)
         for warning in found.info.warnings:
             print(f"voxfide: {file}: {warning}", file=sys.stderr)
         if as_json:
-            values = {
-                "path": str(file),
-                "score": found.score,
-                "verdict": verdict,
-                "duration": found.info.duration,
-            }
-            print(json.dumps(values, ensure_ascii=False), flush=True)
+            print(json.dumps(reading.to_json(found), ensure_ascii=False), flush=True)
         else:
-            print(f"{file}: {verdict}, score {found.score:+.3f} (bona fide from {limit:+.3f}), "
-                  f"{found.info.duration:.2f} s", flush=True)  # fmt: skip
+            print(reading.to_text(found), flush=True)
     _exit_if(failed)
 
 
@@ -339,8 +342,8 @@ def _pairs(items: list[str], option: str) -> list[tuple[str, str]]:
 
 
 def _write_failures(path: Path, failures: list[Any]) -> None:
-    from voxfide.jobs import failures_csv
     from voxfide.files import write_atomic
+    from voxfide.jobs import failures_csv
 
     if failures:
         write_atomic(path, failures_csv(failures))

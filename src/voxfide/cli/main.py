@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from voxfide import __version__
-from voxfide.cli import commands, console, listings
+from voxfide.cli import calibrating, commands, console, listings
 from voxfide.errors import VoxfideError
 
 EXIT_FAILED_FILES = 1
@@ -53,6 +53,8 @@ for command in (
     commands.embed,
     commands.train,
     commands.score,
+    calibrating.calibrate,
+    calibrating.calibrate_scores,
     commands.evaluate,
     commands.detect,
 ):
@@ -67,7 +69,6 @@ def main() -> NoReturn:
         print(f"voxfide: error: {error}", file=sys.stderr)
         code = EXIT_UNUSABLE
     except KeyboardInterrupt:
-        print("voxfide: interrupted; what was finished is kept", file=sys.stderr)
         code = EXIT_INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has gone, as with `| head`: nothing more to say.
@@ -80,11 +81,12 @@ def main() -> NoReturn:
             show()
             code = EXIT_UNUSABLE
         elif type(error).__name__ == "Abort":
-            print("voxfide: interrupted; what was finished is kept", file=sys.stderr)
             code = EXIT_INTERRUPTED
         elif isinstance(error, OSError):
             print(f"voxfide: error: {error}", file=sys.stderr)
             code = EXIT_UNUSABLE
         else:
             raise
+    if code == EXIT_INTERRUPTED:  # which the parsing library may also return by itself
+        print("voxfide: interrupted; what was finished is kept", file=sys.stderr)
     sys.exit(code or 0)

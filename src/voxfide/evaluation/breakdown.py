@@ -117,12 +117,10 @@ def cluster_codes(column: str, values: StrArray) -> tuple[IntArray, int]:
 
 def value_codes(column: StrArray) -> tuple[list[str], IntArray]:
     """The distinct values of a column as text, and ``(trials,)`` the number of each trial's value."""
+    cells = column.tolist()
     number: dict[str, int] = {}
-    codes = np.fromiter(
-        (number.setdefault(_text(value), len(number)) for value in column.tolist()),
-        dtype=np.int64,
-        count=len(column),
-    )
+    code_of = {cell: number.setdefault(_text(cell), len(number)) for cell in dict.fromkeys(cells)}
+    codes = np.fromiter(map(code_of.__getitem__, cells), dtype=np.int64, count=len(cells))
     return list(number), codes
 
 

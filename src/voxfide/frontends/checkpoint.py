@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import pickle
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -21,14 +20,15 @@ from voxfide.errors import CheckpointError
 from voxfide.files import write_atomic
 from voxfide.frontends.ssl_config import SSLConfig, read_json
 from voxfide.frontends.ssl_model import SSLEncoder
+from voxfide.hub import download, is_hub_id
 
 PREFIXES = ("wav2vec2.", "hubert.", "wavlm.")
 MODEL_CLASSES = {"wav2vec2": "Wav2Vec2Model", "hubert": "HubertModel", "wavlm": "WavLMModel"}
 POS_CONV = "encoder.pos_conv_embed.conv."
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin")
 WITHOUT_HUB = (
-    "Without a network, copy the model folder (config.json, preprocessor_config.json and "
-    "model.safetensors or pytorch_model.bin) here and give its path in place of the name"
+    "without a network, copy the model folder with config.json, preprocessor_config.json and "
+    "model.safetensors or pytorch_model.bin here and give its path in place of the name"
 )
 
 
@@ -52,47 +52,30 @@ def locate(name: str, revision: str | None = None) -> ModelSource:
         return ModelSource(folder)
     if folder.exists():
         raise CheckpointError(f"{name}: is a file (expected a model folder with config.json, or a hub id)")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not is_hub_id(name):
         raise CheckpointError(
             f"{name}: no such model folder, and not a hub id of the form ORGANISATION/NAME either"
         )
-    return _download(name, revision)
+    found = download(
+        name,
+        ["config.json"],
+        WEIGHT_FILES,
+        ["preprocessor_config.json"],
+        revision=revision,
+        advice=WITHOUT_HUB,
+    )
+    index = found.folder / "model.safetensors.index.json"
+    if index.exists() and not (found.folder / "model.safetensors").exists():
+        download(name, _shards(index), revision=found.commit, advice=WITHOUT_HUB)
+    return ModelSource(found.folder, name, found.commit)
 
 
-def _download(hub_id: str, revision: str | None) -> ModelSource:
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-
-    def fetch(file: str) -> Path | None:
-        try:
-            return Path(hf_hub_download(hub_id, file, revision=revision))
-        except LocalEntryNotFoundError:
-            raise
-        except EntryNotFoundError:
-            return None
-
-    try:
-        config = fetch("config.json")
-        if config is None:
-            raise CheckpointError(
-                f"{hub_id}: the repository has no config.json (expected a transformers model)"
-            )
-        fetch("preprocessor_config.json")
-        for file in WEIGHT_FILES:
-            found = fetch(file)
-            if found is not None:
-                if file.endswith(".index.json"):
-                    for shard in sorted(set(read_json(found)["weight_map"].values())):
-                        fetch(shard)
-                return ModelSource(config.parent, hub_id, config.parent.name)
-    except LocalEntryNotFoundError as error:
-        raise CheckpointError(
-            f"{hub_id}: the hub cannot be reached and the model is not in its local cache. {WITHOUT_HUB}"
-        ) from error
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise CheckpointError(f"{hub_id}: cannot be downloaded: {reason}. {WITHOUT_HUB}") from error
-    raise CheckpointError(f"{hub_id}: the repository holds none of {', '.join(WEIGHT_FILES)}")
+def _shards(index: Path) -> list[str]:
+    """Names of the files that a sharded checkpoint is spread over."""
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise CheckpointError(f"{index}: has no weight_map (expected tensor names and their files)")
+    return sorted(set(shards.values()))
 
 
 def load_encoder(folder: Path, n_layers: int | None = None) -> SSLEncoder:
@@ -116,8 +99,11 @@ def load_encoder(folder: Path, n_layers: int | None = None) -> SSLEncoder:
     if problems:
         more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise CheckpointError(f"{folder}: weights do not fit config.json: " + "; ".join(problems[:5]) + more)
-    # Copied, so that the model neither keeps a file mapped nor shares unaligned memory with it.
-    own = {k: (state[k] if k.endswith("num_batches_tracked") else state[k].float()).clone() for k in wanted}
+    # Copied one by one, so that the model neither keeps a file mapped nor ever stands in memory twice.
+    own = {}
+    for k in wanted:
+        tensor = state.pop(k)
+        own[k] = (tensor if k.endswith("num_batches_tracked") else tensor.float()).clone()
     model.load_state_dict(own, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -158,7 +144,7 @@ def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     if single.exists():
         yield from _safetensors(single)
     elif index.exists():
-        for shard in sorted(set(read_json(index).get("weight_map", {}).values())):
+        for shard in _shards(index):
             if not (folder / shard).exists():
                 raise CheckpointError(f"{folder / shard}: missing shard (named in {index.name})")
             yield from _safetensors(folder / shard)

@@ -136,7 +136,10 @@ def _draw(
 ) -> Iterator[dict[str, WeightedClass]]:
     """Yields up to ``step`` samples of every class at a time."""
     streams = ["clusters"] if n_clusters else list(classes)
-    generators = {name: np.random.default_rng([seed, zlib.crc32(name.encode())]) for name in streams}
+    generators = {
+        name: np.random.default_rng([seed, zlib.crc32(name.encode(errors="surrogatepass"))])
+        for name in streams
+    }
     for start in range(0, n_bootstrap, step):
         samples = min(step, n_bootstrap - start)
         if n_clusters:

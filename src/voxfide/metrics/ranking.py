@@ -75,15 +75,24 @@ class Ranking:
         self.bonafide = bonafide
         self.spoof = spoof
         below = np.searchsorted(spoof.scores, bonafide.scores, side="left")
-        first = np.flatnonzero(np.diff(below, prepend=-1))
-        self.corner_bonafide: IntArray = np.append(first, len(bonafide))
-        self.corner_spoof: IntArray = np.append(below[first], len(spoof))
+        self.corner_bonafide, self.corner_spoof = staircase_corners(below, len(spoof))
 
         # A score is tied across the classes if the first spoof not below it is not above it.
         tied = spoof.scores[np.minimum(below, len(spoof) - 1)] == bonafide.scores
         shared = np.unique(bonafide.scores[tied])
         self.tied_bonafide: IntArray = _ranks(bonafide.scores, shared)
         self.tied_spoof: IntArray = _ranks(spoof.scores, shared)
+
+
+def staircase_corners(spoofs_below: IntArray, n_spoof: int) -> tuple[IntArray, IntArray]:
+    """Bona fide and spoof trials below each corner of the staircase, ``(corners,)`` each.
+
+    Args:
+        spoofs_below: ``(n_bonafide,)``, spoof trials strictly below each bona fide trial, ascending.
+        n_spoof: all spoof trials.
+    """
+    first = np.flatnonzero(np.diff(spoofs_below, prepend=-1))
+    return np.append(first, len(spoofs_below)), np.append(spoofs_below[first], n_spoof)
 
 
 def _ranks(scores: Float64Array, values: Float64Array) -> IntArray:
@@ -135,6 +144,13 @@ class WeightedTrials:
         self.ranking = ranking
         self.bonafide = bonafide
         self.spoof = spoof
+        self._figures: dict[SampleFunction, Float64Array] = {}
+
+    def once(self, function: SampleFunction) -> Float64Array:
+        """``function(self)``, computed once: for figures that several metrics share."""
+        if function not in self._figures:
+            self._figures[function] = function(self)
+        return self._figures[function]
 
     @cached_property
     def rejected_bonafide(self) -> IntArray:
@@ -156,3 +172,7 @@ class WeightedTrials:
         """``(samples, corners)``: false acceptance rate at each corner."""
         total = self.spoof.total[:, None]
         return (total - self.rejected_spoof) / total
+
+
+SampleFunction = Callable[[WeightedTrials], Float64Array]
+"""A figure of each sample, ``(samples,)``."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -45,8 +44,7 @@ class MetricSpec:
     def resampled(self, trials: WeightedTrials) -> Float64Array:
         """``(samples,)``: the figure of each bootstrap sample."""
         if self.resampled_place:
-            function: Callable[[WeightedTrials], Float64Array] = load_object(self.resampled_place)
-            return function(trials)
+            return trials.once(load_object(self.resampled_place))
         bonafide, spoof = trials.bonafide, trials.spoof
         figures = np.empty(len(bonafide.weights))
         for i, (copies, spoof_copies) in enumerate(zip(bonafide.weights, spoof.weights, strict=True)):
@@ -93,5 +91,21 @@ for _spec in (
         f"{_M}.cllr:resampled_cllr",
     ),
     MetricSpec("auc", "area under the ROC curve", "", "higher", f"{_M}.auc:auc", f"{_M}.auc:resampled_auc"),
+    MetricSpec(
+        "min_cllr",
+        "Cllr after the best monotone calibration",
+        "bits",
+        "lower",
+        f"{_M}.min_cllr:min_cllr",
+        f"{_M}.min_cllr:resampled_min_cllr",
+    ),
+    MetricSpec(
+        "calibration_loss",
+        "Cllr minus minimum Cllr",
+        "bits",
+        "lower",
+        f"{_M}.min_cllr:calibration_loss",
+        f"{_M}.min_cllr:resampled_calibration_loss",
+    ),
 ):
     METRICS.register(_spec)

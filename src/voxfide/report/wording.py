@@ -52,6 +52,19 @@ MEANINGS = {
         "How far the scores can be believed as log likelihood ratios. 0 is perfect; 1 says nothing; "
         "above 1 they mislead until calibrated.",
     ),
+    "min_cllr": Meaning(
+        "min Cllr",
+        "bits",
+        ".4f",
+        "What Cllr would be after the best calibration that keeps the order of the scores: "
+        "how well they separate, whatever their scale.",
+    ),
+    "calibration_loss": Meaning(
+        "Calibration loss",
+        "bits",
+        ".4f",
+        "Cllr less min Cllr: what the scale of the scores costs. 0 means nothing is left to calibrate.",
+    ),
     "auc": Meaning(
         "AUC",
         "",

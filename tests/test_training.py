@@ -1,0 +1,197 @@
+"""Training: which rows are used, the threshold, and what is refused before anything is computed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from small_corpus import JUNK, replace_audio, write_corpus
+from voxfide.backends import create_backend
+from voxfide.embeddings import EmbeddingStore
+from voxfide.errors import UsageError
+from voxfide.extraction import Extractor
+from voxfide.frontends import create_frontend
+from voxfide.manifest import Manifest
+from voxfide.metrics import METRICS, eer
+from voxfide.training import TrainingSet, choose_sets, train
+
+
+@pytest.fixture(scope="module")
+def lfcc():
+    return create_frontend("lfcc")
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return Manifest.read(write_corpus(tmp_path_factory.mktemp("corpus") / "c", 24))
+
+
+def table(**columns: list[str]) -> Manifest:
+    """A manifest without audio."""
+    n = len(columns["label"])
+    ids = {"utterance_id": [f"u{i}" for i in range(n)], "path": [f"{i}.wav" for i in range(n)]}
+    return Manifest.from_columns({**ids, **columns}, "/nowhere", "m.csv")
+
+
+def run(sets, frontend, store, *, pool="mean", **options):
+    return train(
+        sets,
+        frontend,
+        create_backend("logistic", **options),
+        store=store,
+        pool=pool,
+        make_extractor=lambda: Extractor(frontend, pool, 0),
+    )
+
+
+def test_splits_are_chosen_by_name_and_unknown_labels_left_out():
+    manifest = table(
+        label=["bonafide", "spoof", "unknown", "spoof", "bonafide", "unknown", "spoof"],
+        split=["train", "train", "train", "dev", "dev", "dev", "eval"],
+    )
+    train_set, dev_set = choose_sets(manifest, "train", "dev")
+    assert train_set.manifest.column("utterance_id") == ["u0", "u1"]
+    assert dev_set.manifest.column("utterance_id") == ["u3", "u4"]
+    assert (train_set.name, dev_set.name) == ("train", "dev")
+
+
+def test_without_a_split_column_all_rows_train(caplog):
+    train_set, dev_set = choose_sets(table(label=["bonafide", "spoof", "spoof"]), "train", "dev")
+    assert len(train_set.manifest) == 3
+    assert dev_set is None
+    assert "no split column" in caplog.text
+
+
+def test_without_a_development_split_nothing_is_measured(caplog):
+    manifest = table(label=["bonafide", "spoof"], split=["train", "train"])
+    for dev in ("dev", None):
+        train_set, dev_set = choose_sets(manifest, "train", dev)
+        assert (len(train_set.manifest), dev_set) == (2, None)
+    assert "not measured" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("labels", "splits", "names", "message"),
+    [
+        (["bonafide", "spoof"], ["a", "a"], ("train", "dev"), "no row has split = 'train' .values: a."),
+        (["spoof", "spoof"], ["train", "train"], ("train", "dev"), "0 bona fide and 2 spoofed"),
+        (["bonafide", "unknown"], ["train", "train"], ("train", "dev"), "1 bona fide and 0 spoofed"),
+        (
+            ["bonafide", "spoof", "spoof"],
+            ["train", "train", "dev"],
+            ("train", "dev"),
+            "split dev: 0 bona fide",
+        ),
+        (["bonafide", "spoof"], ["train", "train"], ("train", "train"), "figures would flatter"),
+    ],
+)
+def test_sets_that_cannot_be_used(labels, splits, names, message):
+    with pytest.raises(UsageError, match=message):
+        choose_sets(table(label=labels, split=splits), *names)
+
+
+def test_what_cannot_work_is_refused_before_anything_is_computed(lfcc, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(Extractor, "outcomes", lambda *a: pytest.fail("computed"))
+    with pytest.raises(UsageError, match="takes mean or mean_std features, not 'none'"):
+        run(choose_sets(corpus, "train", "dev"), lfcc, tmp_path / "s", pool="none")
+    with pytest.raises(UsageError, match="split train: 4 bona fide and 0 spoofed"):
+        run((TrainingSet.of("train", corpus.filter(label="bonafide"), "train"), None), lfcc, tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+def test_the_detector_is_measured_on_the_development_set(lfcc, corpus, tmp_path):
+    result = run(choose_sets(corpus, "train", "dev"), lfcc, tmp_path / "s")
+    dev = corpus.split("dev")
+    is_bonafide = dev.strings("label") == "bonafide"
+    scores = result.detector.score_features(EmbeddingStore(tmp_path / "s").matrix(dev.column("utterance_id")))
+    assert result.metrics["dev"] == {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
+    assert result.metrics["dev"]["eer_percent"] < 50
+    facts = result.detector.training["sets"]
+    assert (facts["train"]["n_bonafide"], facts["train"]["n_spoof"], facts["train"]["split"]) == (
+        4,
+        4,
+        "train",
+    )
+    assert facts["dev"]["digest"] == dev.digest()
+    json.dumps(result.detector.training, allow_nan=False)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_the_threshold_accepts_where_the_error_rates_meet(lfcc, corpus, tmp_path, monkeypatch, seed):
+    """With scores of any overlap: at the threshold, error rates on the dev set are those of the EER."""
+    sets = choose_sets(corpus, "train", "dev")
+    random = np.random.default_rng(seed)
+    is_bonafide = sets[1].manifest.strings("label") == "bonafide"
+    scores = random.standard_normal(len(is_bonafide)) + random.uniform(-1, 4) * is_bonafide
+    backend = create_backend("logistic")
+    monkeypatch.setattr(backend, "score", lambda features: scores)
+    detector = train(
+        sets,
+        lfcc,
+        backend,
+        store=tmp_path / "s",
+        pool="mean",
+        make_extractor=lambda: Extractor(lfcc, "mean", 0),
+    ).detector
+    accepted = scores >= detector.threshold
+    point = eer(scores, is_bonafide)
+    assert np.mean(~accepted[is_bonafide]) == pytest.approx(point.frr)
+    assert np.mean(accepted[~is_bonafide]) == pytest.approx(point.far)
+
+
+def test_without_a_development_set_the_threshold_is_even_odds(lfcc, corpus, tmp_path):
+    result = run(choose_sets(corpus, "train", None), lfcc, tmp_path / "s")
+    assert (result.detector.threshold, result.metrics) == (0.0, {})
+
+
+def test_features_in_the_store_are_used_again(lfcc, corpus, tmp_path, monkeypatch):
+    sets = choose_sets(corpus, "train", "dev")
+    first = run(sets, lfcc, tmp_path / "s")
+    with monkeypatch.context() as patch:
+        patch.setattr(Extractor, "outcomes", lambda *a: pytest.fail("computed again"))
+        again = run(sets, lfcc, tmp_path / "s")
+        other = run(sets, lfcc, tmp_path / "s", C=0.01)
+    assert again.detector.fingerprint() == first.detector.fingerprint()
+    assert other.detector.fingerprint() != first.detector.fingerprint()
+    assert len(EmbeddingStore(tmp_path / "s")) == 16
+
+
+def test_the_order_of_the_parts_does_not_matter(lfcc, corpus, tmp_path):
+    """Features are looked up by id: an interrupted or shared store gives the same detector."""
+    sets = choose_sets(corpus, "train", "dev")
+    first = run(sets, lfcc, tmp_path / "a")
+    swapped = (sets[0], TrainingSet.of("dev", corpus.take(range(23, -1, -1)), None))
+    run((TrainingSet.of("train", corpus.split("eval"), "eval"), swapped[1]), lfcc, tmp_path / "b")
+    second = run(sets, lfcc, tmp_path / "b")
+    waveform = [np.sin(np.arange(16000, dtype=np.float32))]
+    assert second.detector.score_waveforms(waveform) == pytest.approx(
+        first.detector.score_waveforms(waveform), rel=1e-2
+    )
+    assert second.metrics["dev"]["eer_percent"] == first.metrics["dev"]["eer_percent"]
+
+
+def test_files_that_cannot_be_read_are_left_out_and_counted(lfcc, tmp_path):
+    corpus = Manifest.read(write_corpus(tmp_path / "c", 24))
+    sets = choose_sets(corpus, "train", "dev")
+    run(sets, lfcc, tmp_path / "s")
+    replace_audio(corpus.audio_paths()[0], JUNK)  # of which the store still holds what it was
+    corpus.audio_paths()[9].unlink()  # features of deleted audio stay good
+    result = run(sets, lfcc, tmp_path / "s")
+    assert [f.utterance_id for f in result.failures] == [corpus.column("utterance_id")[0]]
+    facts = result.detector.training["sets"]
+    assert (facts["train"]["n_failed"], facts["dev"]["n_failed"]) == (1, 0)
+    clean = Manifest(corpus.table.slice(1), corpus.root, corpus.source)
+    reference = run(choose_sets(clean, "train", "dev"), lfcc, tmp_path / "s").detector
+    for name, tensor in reference.backend.tensors().items():
+        assert np.array_equal(tensor, result.detector.backend.tensors()[name])
+
+
+def test_a_class_of_which_nothing_can_be_read_is_said(lfcc, tmp_path):
+    corpus = Manifest.read(write_corpus(tmp_path / "c", 12))
+    for path, label in zip(corpus.audio_paths(), corpus.column("label"), strict=True):
+        if label == "spoof":
+            path.unlink()
+    with pytest.raises(UsageError, match="readable part of the train set: 2 bona fide and 0 spoofed"):
+        run(choose_sets(corpus, "train", "dev"), lfcc, tmp_path / "s")
