@@ -193,7 +193,8 @@ def report(folder: Path, options: argparse.Namespace) -> None:
     audio = sum(samples) / 16000
     order = [max(samples[i : i + BATCH]) * len(samples[i : i + BATCH]) for i in range(0, len(samples), BATCH)]
     print(
-        f"{options.model}, random weights, {options.threads} thread(s), {len(samples)} files, {audio:.0f} s of audio"
+        f"{options.model}, random weights, {options.threads} thread(s): "
+        f"{len(samples)} files, {audio:.0f} s of audio"
     )
     print(f"padding adds {100 * (sum(order) / sum(samples) - 1):.0f} % in batches of {BATCH} in file order\n")
     jobs = [(r, n) for n in (full, 4) for r in ("single", "padded", "padded-n", "voxfide")]

@@ -17,6 +17,7 @@ SMALL: dict[str, Any] = {
     "num_conv_pos_embedding_groups": 4,
     "layerdrop": 0.1,
 }
+FEW_BUCKETS = {"num_buckets": 32, "max_bucket_distance": 40}
 LARGE_STYLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 
 VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
@@ -27,8 +28,8 @@ VARIANTS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "hubert-large": ("hubert", LARGE_STYLE, True),
     "mhubert": ("hubert", {"conv_pos_batch_norm": True}, True),
     "distilhubert": ("hubert", {"num_hidden_layers": 2, "feat_proj_layer_norm": False}, True),
-    "wavlm-base": ("wavlm", {"num_buckets": 32, "max_bucket_distance": 40}, False),
-    "wavlm-large": ("wavlm", {**LARGE_STYLE, "conv_bias": False, "num_buckets": 32, "max_bucket_distance": 40}, True),
+    "wavlm-base": ("wavlm", FEW_BUCKETS, False),
+    "wavlm-large": ("wavlm", {**LARGE_STYLE, **FEW_BUCKETS, "conv_bias": False}, True),
 }  # fmt: skip
 
 

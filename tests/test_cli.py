@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-from conftest import CORPUS, needs_shared
 
+from conftest import CORPUS, needs_shared
 from voxfide.scores import read_scores
 
 ENVIRONMENT = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -139,19 +139,23 @@ def test_listings(command):
     assert voxfide(command).stdout.count("\n") > 2
 
 
+LFCC = ["--frontend", "lfcc"]
+LOGISTIC = ["--backend", "logistic"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["train", "none.csv", "--frontend", "lfcc", "--backend", "logistic", "-o", "x"], "none.csv"),
+        (["train", "none.csv", *LFCC, *LOGISTIC, "-o", "x"], "none.csv"),
         (["prepare", "folders", ".", "-o", "m.csv"], "did you mean 'folder'"),
         (["prepare", "folder", ".", "-o", "m.csv"], "no audio files"),
         (["embed", "{m}", "--frontend", "wavlm-basse", "-o", "st"], "unknown front-end 'wavlm-basse'"),
         (["embed", "{m}", "--frontend", "no/such-model", "-o", "st"], "give its path"),
-        (["embed", "{m}", "--frontend", "lfcc", "--layers", "3", "-o", "st"], "expected 1 to 1"),
-        (["embed", "{m}", "--frontend", "lfcc", "--pool", "max", "-o", "st"], "mean, mean_std, none"),
-        (["train", "{m}", "--frontend", "lfcc", "--backend", "logistics", "-o", "x"], "did you mean 'logistic'"),
-        (["train", "{m}", "--frontend", "lfcc", "--backend", "logistic", "--option", "c=1", "-o", "x"], "no option c"),
-        (["train", "{m}", "--frontend", "lfcc", "--backend", "logistic", "--split", "trane", "-o", "x"], "trane"),
+        (["embed", "{m}", *LFCC, "--layers", "3", "-o", "st"], "expected 1 to 1"),
+        (["embed", "{m}", *LFCC, "--pool", "max", "-o", "st"], "mean, mean_std, none"),
+        (["train", "{m}", *LFCC, "--backend", "logistics", "-o", "x"], "did you mean 'logistic'"),
+        (["train", "{m}", *LFCC, *LOGISTIC, "--option", "c=1", "-o", "x"], "no option c"),
+        (["train", "{m}", *LFCC, *LOGISTIC, "--split", "trane", "-o", "x"], "trane"),
         (["evaluate", "{m}", "--key", "{m}"], "score"),
         (["score", "nowhere", "{m}", "-o", "s.tsv"], "nowhere: no such folder"),
         (["detect", "x.wav"], "--detector FOLDER"),

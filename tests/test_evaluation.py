@@ -178,6 +178,50 @@ class TestEvaluate:
                 expected = spec(trials.score[rows], trials.is_bonafide[rows])
                 assert group.metrics[spec.name].value == pytest.approx(expected, abs=1e-12)
 
+    def test_pairs_of_columns(self, trials: Trials) -> None:
+        found = evaluate(trials, ["attack,codec", "codec"], n_bootstrap=20)
+        groups = found.by["attack,codec"]
+        assert {g.values for g in groups} == {
+            (a, c) for a in ("A01", "A02", "A03") for c in ("-", "C01", "C02")
+        }
+        eers = [g.metrics["eer_percent"].value for g in groups if g.metrics]
+        assert eers == sorted(eers, reverse=True)
+        for group in groups:
+            attack, codec = group.values
+            assert group.value == f"{attack} / {codec}"
+            of_codec = trials.columns["codec"] == codec
+            rows = of_codec & (trials.is_bonafide | (trials.columns["attack"] == attack))
+            assert group.n_bonafide == (of_codec & trials.is_bonafide).sum()
+            assert group.metrics is not None
+            for spec in METRICS:
+                expected = spec(trials.score[rows], trials.is_bonafide[rows])
+                assert group.metrics[spec.name].value == pytest.approx(expected, abs=1e-12)
+        macro = found.by_macro["attack,codec"]["eer_percent"].value
+        assert macro == pytest.approx(np.mean(eers))
+        assert found.by["codec"] == evaluate(trials, ["codec"], n_bootstrap=20).by["codec"]
+        assert found.to_json()["by"]["attack,codec"][0]["values"] == list(groups[0].values)
+
+    def test_a_column_of_both_classes_twice_over(self, trials: Trials) -> None:
+        half = np.where(np.arange(400) < 200, "first", "second").astype(object)
+        table = replace(trials, columns={**trials.columns, "half": half})
+        groups = evaluate(table, ["codec, half"], n_bootstrap=0).by["codec, half"]
+        assert sum(g.n_bonafide for g in groups) == 100
+        assert sum(g.n_spoof for g in groups) == 300
+        with pytest.raises(UsageError, match="no column 'vocoder'"):
+            evaluate(trials, ["codec,vocoder"])
+
+    def test_a_column_whose_name_holds_a_comma(self, trials: Trials) -> None:
+        table = replace(trials, columns={"a,b": trials.columns["codec"]})
+        assert len(evaluate(table, ["a,b"], n_bootstrap=0).by["a,b"]) == 3
+
+    def test_group_names_that_are_no_text_of_their_own(self, trials: Trials) -> None:
+        attack = trials.columns["attack"].copy()
+        attack[attack == "A02"] = "A\udcff"  # what an undecodable byte becomes
+        groups = evaluate(replace(trials, columns={"attack": attack}), ["attack"], n_bootstrap=10).by[
+            "attack"
+        ]
+        assert "A\udcff" in {g.value for g in groups}
+
     def test_groups_of_one_class_have_no_metrics_and_come_last(self, trials: Trials) -> None:
         codec = trials.columns["codec"].copy()
         codec[trials.is_bonafide & (codec == "C01")] = "C09"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from checkpoints import SMALL
 
+from checkpoints import SMALL
 from voxfide.frontends import FRONTENDS, create_frontend, restore_frontend
 from voxfide.frontends.checkpoint import ModelSource, save_encoder
 from voxfide.frontends.ssl_config import SSLConfig

@@ -1,4 +1,4 @@
-"""The hub's code path, real but for the address: downloads, revisions, cache, and what is said without one."""
+"""The hub's code path, real but for the address: downloads, revisions, cache, errors."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile as sf
+
 from checkpoints import write_checkpoint
 from fake_hub import commit_of, serve
 

@@ -7,6 +7,7 @@ import math
 import subprocess
 import sys
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 
 from conftest import GOLDEN, needs_shared
 from voxfide.errors import UnknownNameError, UsageError
+from voxfide.evaluation.protocols import PROTOCOLS
 from voxfide.metrics import (
     METRICS,
     DcfCost,
@@ -349,6 +351,20 @@ def test_every_metric_prefers_the_better_system(name: str) -> None:
     assert (better < 0) == (spec.direction == "lower")
     assert spec.summary
     assert spec.unit in ("", "%", "bits")
+
+
+OTHER_FIGURES = (
+    "min_tdcf", "min_adcf", "concurrent_teer", "segment_eer", "range_eer", "delong_test",
+    "asvspoof2019_legacy", "asvspoof2021", "asvspoof5", "asvspoof5_as_coded", *EER_METHODS, *PROTOCOLS,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [*METRICS.names(), *OTHER_FIGURES])
+def test_every_figure_is_defined_in_the_documentation(name: str) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "metrics.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in text
+    if name in METRICS:
+        assert any(line.startswith("**") and f"`{name}`" in line for line in text.splitlines())
 
 
 def test_metrics_and_evaluation_stay_light() -> None:

@@ -84,7 +84,7 @@ def test_samples_do_not_depend_on_the_memory_budget(
 
 
 def test_each_class_keeps_its_number_of_trials() -> None:
-    copies = bootstrap._draw_copies(50, 200, np.random.default_rng(0))
+    copies = bootstrap.draw_copies(50, 200, np.random.default_rng(0))
     assert copies.shape == (200, 50)
     assert (copies.sum(axis=1) == 50).all()
     # Each trial is drawn once on average, with the variance of a binomial(50, 1/50).

@@ -114,13 +114,19 @@ def tandem(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def _curve(scores: np.ndarray, kinds: np.ndarray, order: tuple[str, ...]) -> list[dict[str, float]]:
-    """Share of each kind accepted after each rejection, by a loop; ``order`` breaks ties."""
-    left = {k: int((kinds == k).sum()) for k in order}
-    total = dict(left)
-    points = [{**{k: 1.0 for k in order}, "threshold": min(scores)}]
-    for score, kind in sorted(zip(scores, kinds, strict=True), key=lambda t: (t[0], order.index(t[1]))):
-        left[kind] -= 1
-        points.append({**{k: left[k] / total[k] for k in order}, "threshold": score})
+    """After each rejection, the share of the first kind missed and of the others accepted, by a loop.
+
+    ``order`` breaks ties.
+    """
+    rejected = dict.fromkeys(order, 0)
+    total = {k: int((kinds == k).sum()) for k in order}
+    ranked = sorted(zip(scores, kinds, strict=True), key=lambda t: (t[0], order.index(t[1])))
+    points = []
+    for kind in (None, *(kind for _, kind in ranked)):
+        if kind is not None:
+            rejected[kind] += 1
+        accepted = {k: (total[k] - rejected[k]) / total[k] for k in order[1:]}
+        points.append({"missed": rejected[order[0]] / total[order[0]], **accepted})
     return points
 
 
@@ -130,7 +136,7 @@ class TestNaiveDefinitions:
         scores, _, kinds = data
         cost = AdcfCost(0.6, 0.3, 0.1, 1, 2, 7)
         costs = [
-            (0.6 * (1 - p["target"]) + 2 * 0.3 * p["nontarget"] + 7 * 0.1 * p["spoof"])
+            (0.6 * p["missed"] + 2 * 0.3 * p["nontarget"] + 7 * 0.1 * p["spoof"])
             / min(0.6, 2 * 0.3 + 7 * 0.1)
             for p in _curve(scores, kinds, KINDS)
         ]
@@ -149,7 +155,7 @@ class TestNaiveDefinitions:
         c0 = 0.95 * 0.99 * miss + 10 * 0.95 * 0.01 * fa
         c1, c2 = 0.95 * 0.99 - c0, 0.5 * fa_spoof
         curve = _curve(scores, np.where(is_bonafide, "bonafide", "spoof"), ("bonafide", "spoof"))
-        costs = [c1 * (1 - p["bonafide"]) + c2 * p["spoof"] for p in curve]
+        costs = [c1 * p["missed"] + c2 * p["spoof"] for p in curve]
         asv = AsvRates(miss, fa, fa_spoof)
         expected = (c0 + min(costs)) / (c0 + min(c1, c2))
         assert min_tdcf(scores, is_bonafide, asv).value == pytest.approx(expected, abs=1e-12)
@@ -162,33 +168,26 @@ class TestNaiveDefinitions:
         asv_scores, cm_scores, kinds = data
         cm_kinds = np.where(kinds == "spoof", "spoof", "bonafide")
         cm_curve = _curve(cm_scores, cm_kinds, ("bonafide", "spoof"))
-        candidates = []
+        miss_cm = np.array([c["missed"] for c in cm_curve])
+        far_cm = np.array([c["spoof"] for c in cm_curve])
+        best, expected = np.inf, None
         for a in _curve(asv_scores, kinds, KINDS):
-            if a["spoof"] == 0 or not 1 - a["target"] < a["nontarget"] / 2 + a["spoof"] / 2:
+            if a["spoof"] == 0 or not a["missed"] < 0.5 * a["nontarget"] + 0.5 * a["spoof"]:
                 continue
-            gaps = [
-                abs((1 - c["bonafide"] * a["target"]) - (c["bonafide"] * a["nontarget"] + c["spoof"] * a["spoof"]) / 2)
-                for c in cm_curve
-            ]  # fmt: skip
-            near = [c for c, gap in zip(cm_curve, gaps, strict=True) if gap <= min(gaps) + 1e-12]
-            candidates += [
-                (abs(a["nontarget"] / a["spoof"] - c["spoof"] / c["bonafide"]), 100 * a["spoof"] * c["spoof"])
-                for c in near
-                if c["bonafide"] > 0
-            ]
+            missed = miss_cm + (1 - miss_cm) * a["missed"]
+            accepted = 0.5 * (1 - miss_cm) * a["nontarget"] + 0.5 * far_cm * a["spoof"]
+            gaps = np.abs(missed - accepted)
+            j = int(np.argmin(gaps))
+            if miss_cm[j] < 1:
+                mismatch = abs(a["nontarget"] / a["spoof"] - far_cm[j] / (1 - miss_cm[j]))
+                if mismatch < best:
+                    best, expected = mismatch, 100 * a["spoof"] * far_cm[j]
         asv, cm = ThreeClasses.of(asv_scores, kinds), ThreeClasses.of(cm_scores, kinds)
-        if not candidates:
+        if expected is None:
             with pytest.raises(UsageError, match="no t-EER exists"):
                 concurrent_teer(asv, cm)
-            return
-        # Where several points are equally near up to rounding, any of them may be taken first.
-        best = min(c[0] for c in candidates)
-        allowed = [value for mismatch, value in candidates if mismatch <= best + 1e-9]
-        found = concurrent_teer(asv, cm).percent
-        lowest = min(candidates)[0]
-        chosen = [m for m, value in candidates if abs(value - found) < 1e-9]
-        assert chosen
-        assert any(abs(found - value) < 1e-9 for value in allowed) or min(chosen) >= lowest
+        else:
+            assert concurrent_teer(asv, cm).percent == pytest.approx(expected, abs=1e-9)
 
 
 class TestInvariances:
@@ -199,12 +198,10 @@ class TestInvariances:
         asv_scores, cm_scores, kinds = data
         order = np.random.default_rng(0).permutation(len(kinds) * times)
         many = [np.tile(v, times)[order] for v in data]
-        for name, costs in (("official", AdcfCost()), ("default", ADCF_CLASS_DEFAULT)):
+        for costs in (AdcfCost(), ADCF_CLASS_DEFAULT):
             before = min_adcf(ThreeClasses.of(asv_scores, kinds), costs).value
             after = min_adcf(ThreeClasses.of(mapping(many[0]), many[2]), costs).value
-            assert after <= before + 1e-12, name
-            if len(np.unique(asv_scores)) == len(asv_scores) and times == 1:
-                assert after == pytest.approx(before, abs=1e-12)
+            assert after == pytest.approx(before, abs=1e-12)
         if len(np.unique(cm_scores)) >= 3:
             for edition in EDITIONS:
                 before = min_tdcf(cm_scores, kinds != "spoof", edition=edition).value
@@ -214,9 +211,7 @@ class TestInvariances:
     def test_a_perfect_and_a_useless_countermeasure(self) -> None:
         labels = np.arange(12) < 5
         perfect = np.where(labels, 1.0, -1.0) + np.arange(12) / 100
-        useless = np.arange(12) * np.where(np.arange(12) % 2, 0.0, 0.0) + np.where(labels, -1.0, 1.0) * (
-            1 + np.arange(12) / 100
-        )
+        useless = np.where(labels, -1.0, 1.0) * (1 + np.arange(12) / 100)
         c0, c1, c2 = TdcfCost().weights(ASVSPOOF5_ASV)
         assert min_tdcf(perfect, labels).value == pytest.approx(c0 / (c0 + min(c1, c2)))
         assert min_tdcf(perfect, labels, edition="asvspoof2019_legacy").value == 0

@@ -29,6 +29,8 @@ def _file(folder: Path, content: str | bytes) -> Path:
         ("utterance_id,score\nE_1,0.5\nE_2,-1e-3\n", "csv"),
         ('split,score,filename\neval, 0.5,"E_1"\neval,-1e-3,E_2\n', "csv"),
         ("Filename,CM-Score\nE_1,0.5\nE_2,-1e-3\n", "csv"),
+        ('split;score;filename\neval; 0.5;"E_1"\neval;-1e-3;E_2\n', "csv"),
+        ("filename cm-score\nE_1 0.5\nE_2  -1e-3\n", "text"),
         ("spk\tfilename\tcm-score\tasv-score\nS1\tE_1\t0.5\t-\nS1\tE_2\t-1e-3\t-\n", "tsv"),
     ],
 )
@@ -51,6 +53,25 @@ def test_every_form_is_told_and_read(tmp_path: Path, content: str, form: str, di
 def test_utterance_id_wins_over_the_path_column(tmp_path: Path) -> None:
     scores = read_scores(_file(tmp_path, "path,score,utterance_id\na/b.wav,1,E_1\n"))
     assert scores.utterance_id.tolist() == ["E_1"]
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", " "])
+def test_columns_of_any_name(tmp_path: Path, delimiter: str) -> None:
+    rows = [["clip", "score", "Bona_Fide_LLR"], ["E_1", "9", "0.5"], ["E_2", "8", "-1e-3"]]
+    path = _file(tmp_path, "".join(delimiter.join(row) + "\n" for row in rows))
+    scores = read_scores(path, id_column="clip", score_column="bona_fide_llr")
+    assert (scores.utterance_id.tolist(), scores.score.tolist()) == (["E_1", "E_2"], [0.5, -0.001])
+    assert read_scores(path, id_column="clip").score.tolist() == [9, 8]
+    with pytest.raises(ScoreFileError, match=r"line 1: .* is no header with .* \(clip\) .* \(llr\)"):
+        read_scores(path, id_column="clip", score_column="llr")
+    with pytest.raises(ScoreFileError, match="is no header"):
+        read_scores(path, id_column="score", score_column="score")
+
+
+def test_the_spelling_of_a_named_column_counts_where_two_differ_in_case(tmp_path: Path) -> None:
+    path = _file(tmp_path, "filename,LLR,llr\nE_1,1,2\n")
+    assert read_scores(path, score_column="llr").score.tolist() == [2]
+    assert read_scores(path, score_column="LLR").score.tolist() == [1]
 
 
 ids = st.text(st.characters(codec="utf-8", exclude_characters="\t\n\r\0"), min_size=1, max_size=12).filter(

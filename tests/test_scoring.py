@@ -183,15 +183,26 @@ def test_what_cannot_work_is_refused_before_anything_is_computed(detector, corpu
         run(detector, corpus, tmp_path / "s.tsv")
 
 
-def test_a_lock_is_worth_nothing_once_its_file_is_gone(tmp_path):
-    """The holder deletes its folder at the end; who waited for it must not hold a lock that nobody sees."""
+def test_a_lock_is_worth_nothing_once_its_file_is_gone(tmp_path, monkeypatch):
+    """The holder deletes its folder at the end; who had opened the file by then must not lock a dead one."""
+    import fcntl
+
     lock = tmp_path / "parts" / ".lock"
-    with exclusive(lock, "first"):
-        lock.unlink()
-        with exclusive(lock, "second"):
-            assert lock.exists()
-            with pytest.raises(StoreError, match="third"), exclusive(lock, "third"):
-                pass
+    flock = fcntl.flock
+    deleted = []
+
+    def delete_before(file, operation):
+        if not deleted:
+            deleted.append(lock)
+            lock.unlink()
+            lock.parent.rmdir()
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", delete_before)
+    refused = pytest.raises(StoreError, match="second")
+    with exclusive(lock, "first"), refused, exclusive(lock, "second"):
+        pass
+    assert deleted
 
 
 def test_a_full_disk_keeps_the_old_scores_and_the_parts(detector, corpus, tmp_path, monkeypatch):

@@ -51,6 +51,7 @@ def model_card(config: Mapping[str, Any], calibration: CalibrationRecord | None 
         "",
         *_metrics(training.get("metrics", {})),
         "",
+        *(["These figures are of the scores before calibration.", ""] if calibration else ()),
         *(_calibration(calibration) if calibration else ()),
         "## Limits",
         "",

@@ -32,11 +32,12 @@ class FileState(NamedTuple):
 
     @classmethod
     def of(cls, path: Path) -> FileState:
+        name = str(path)
         try:
             stat = path.stat()
         except OSError:
-            return cls(str(path), -1, -1)
-        return cls(str(path), stat.st_size, stat.st_mtime_ns)
+            return cls(name, -1, -1)
+        return cls(name, stat.st_size, stat.st_mtime_ns)
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,9 @@ voxfide writes what the ASVspoof 5 evaluation package reads, tab-separated with 
 ``filename<TAB>cm-score``, and reads these forms, told apart by the first line:
 
 - ``asvspoof5``: the form above.
-- ``csv``, ``tsv``: comma- or tab-separated with a header that names an utterance column and
-  a score column (:data:`ID_COLUMNS`, :data:`SCORE_COLUMNS`); further columns are ignored.
+- ``csv``, ``tsv``, ``text``: separated by commas or semicolons, tabs, or white space, with a
+  header that names an utterance column and a score column (:data:`ID_COLUMNS`,
+  :data:`SCORE_COLUMNS`, or what the caller says); further columns are ignored.
 - ``asvspoof2021``: ``utterance score``, no header.
 - ``asvspoof2019``: ``utterance attack key score``, no header.
 """
@@ -36,6 +37,9 @@ SCORE_COLUMNS: Final = ("score", "cm-score", "cm_score")
 """Header names of the score column, the first present one being taken."""
 
 PROBLEMS_SHOWN: Final = 20
+
+_QUOTING: Final = ",;"
+"""Delimiters whose fields may be in quotation marks."""
 
 _ASVSPOOF5_HEADER: Final = ("filename", "cm-score")
 
@@ -78,21 +82,27 @@ def problem_list(source: str, problems: Sequence[str]) -> ScoreFileError:
     return ScoreFileError("\n".join(lines))
 
 
-def read_scores(path: PathLike) -> Scores:
+def read_scores(path: PathLike, *, id_column: str | None = None, score_column: str | None = None) -> Scores:
     """Reads a score file of any known form; see the module's text.
 
     UTF-8 with or without byte order mark; line ends of any system; empty lines are skipped.
+
+    Args:
+        path: the file.
+        id_column: header name of the utterance column, where it is none of :data:`ID_COLUMNS`.
+        score_column: header name of the score column, where it is none of
+            :data:`SCORE_COLUMNS` or there are several. Its scores must be higher for bona fide.
 
     Raises:
         ScoreFileError: no such file, unknown form, or malformed, duplicate or non-finite
             rows: all of them, with line numbers.
     """
     source = str(path)
-    lines = _read_lines(Path(path))
+    lines = read_lines(Path(path))
     first = next((i for i, line in enumerate(lines) if line.strip()), None)
     if first is None:
         raise ScoreFileError(f"{source}: the file is empty; expected one score an utterance")
-    layout = _find_layout(lines[first], f"{source}, line {first + 1}")
+    layout = _find_layout(lines[first], f"{source}, line {first + 1}", id_column, score_column)
     body = first + 1 if layout.has_header else first
     numbers = [i for i in range(body, len(lines)) if lines[i] and not lines[i].isspace()]
     if not numbers:
@@ -150,7 +160,12 @@ def _check_writable(ids: list[str], values: Float64Array) -> None:
         raise UsageError(f"{n_bad:,} of {len(values):,} scores are NaN or infinite")
 
 
-def _read_lines(path: Path) -> list[str]:
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file, UTF-8 with or without byte order mark, line ends of any system.
+
+    Raises:
+        ScoreFileError: no such file, or it cannot be read as text.
+    """
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError as error:
@@ -164,16 +179,22 @@ def _read_lines(path: Path) -> list[str]:
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
-def _find_layout(line: str, where: str) -> _Layout:
+def _find_layout(line: str, where: str, id_column: str | None, score_column: str | None) -> _Layout:
     """Tells the form from the first line that is not empty."""
-    for delimiter, form in (("\t", "tsv"), (",", "csv")):
+    id_names = (id_column,) if id_column else ID_COLUMNS
+    score_names = (score_column,) if score_column else SCORE_COLUMNS
+    for delimiter, form in (("\t", "tsv"), (",", "csv"), (";", "csv"), (None, "text")):
         fields = [field.strip() for field in _split(line, delimiter)]
-        id_column = _position(fields, ID_COLUMNS)
-        score_column = _position(fields, SCORE_COLUMNS)
-        if id_column is not None and score_column is not None:
+        ids, scores = _position(fields, id_names), _position(fields, score_names)
+        if ids is not None and scores is not None and ids != scores:
             official = delimiter == "\t" and tuple(fields) == _ASVSPOOF5_HEADER
             name = "asvspoof5" if official else form
-            return _Layout(name, delimiter, len(fields), id_column, score_column, has_header=True)
+            return _Layout(name, delimiter, len(fields), ids, scores, has_header=True)
+    if id_column or score_column:
+        raise ScoreFileError(
+            f"{where}: {line.strip()[:80]!r} is no header with an utterance column ({', '.join(id_names)}) "
+            f"and a score column ({', '.join(score_names)})"
+        )
     separator = "\t" if "\t" in line else None
     fields = line.split(separator)
     if len(fields) == 2 and _is_number(fields[1]):
@@ -190,7 +211,8 @@ def _find_layout(line: str, where: str) -> _Layout:
 
 def _position(fields: list[str], names: Sequence[str]) -> int | None:
     lowered = [field.lower() for field in fields]
-    return next((lowered.index(name) for name in names if name in lowered), None)
+    exact = (fields.index(name) for name in names if name in fields)
+    return next(exact, next((lowered.index(n.lower()) for n in names if n.lower() in lowered), None))
 
 
 def _is_number(text: str) -> bool:
@@ -203,10 +225,10 @@ def _is_number(text: str) -> bool:
 
 
 def _split(line: str, delimiter: str | None) -> list[str]:
-    if delimiter != ",":
+    if delimiter is None or delimiter not in _QUOTING:
         return line.split(delimiter)
     try:
-        return next(csv.reader([line], skipinitialspace=True), [])
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True), [])
     except csv.Error:  # a field beyond the csv module's limit: no score file
         return [line]
 
@@ -231,9 +253,9 @@ def _parse(
 def _two_columns(lines: list[str], layout: _Layout) -> tuple[list[str], list[str]] | None:
     """Ids and scores as text, or None if a row has not the right number of columns."""
     delimiter, width = layout.delimiter, layout.columns
-    if delimiter == ",":
+    if delimiter is not None and delimiter in _QUOTING:
         try:
-            rows = list(csv.reader(lines, skipinitialspace=True))
+            rows = list(csv.reader(lines, delimiter=delimiter, skipinitialspace=True))
         except csv.Error:
             return None
         if len(rows) != len(lines) or any(len(row) != width for row in rows):

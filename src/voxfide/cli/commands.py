@@ -58,33 +58,6 @@ def demo(
     run_demo(out, seed, console.say, console.progress)
 
 
-def prepare(
-    corpus: Annotated[str, typer.Argument(metavar="CORPUS", help="See `voxfide corpora`.")],
-    root: Annotated[Path, typer.Argument(metavar="ROOT", help="Where the corpus lies.")],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="MANIFEST", help=".csv, .tsv or .parquet.")],
-    split: SplitOption = None,
-    columns: Annotated[
-        list[str] | None,
-        typer.Option("--map", metavar="COLUMN=NAME", help="csv: the table's own NAME for a manifest COLUMN."),
-    ] = None,
-) -> None:
-    """Make the manifest of a corpus."""
-    from voxfide.corpora import prepare as prepare_corpus
-
-    options: dict[str, Any] = {}
-    if columns:
-        if corpus != "csv":
-            raise UsageError(f"--map applies to corpus csv, not {corpus}")
-        options["columns"] = dict(_pairs(columns, "--map"))
-    manifest = prepare_corpus(corpus, root, split, **options)
-    manifest.require_valid().write(out)
-    counts = manifest.counts()
-    console.say(
-        f"{out}: {len(manifest):,} utterances "
-        f"({counts['bonafide']:,} bona fide, {counts['spoof']:,} spoof, {counts['unknown']:,} unknown)"
-    )
-
-
 def embed(
     manifest: ManifestArgument,
     frontend: FrontendOption,
@@ -160,7 +133,7 @@ def train(
 
     if weights not in ("embed", "hub"):
         raise UsageError(f"--weights {weights!r} (expected embed or hub)")
-    head = create_backend(backend, **dict(_pairs(option or [], "--option")))
+    head = create_backend(backend, **dict(pairs(option or [], "--option")))
     pool = pool or BACKENDS[backend].pool
     sets = choose_sets(Manifest.read(manifest).require_valid(), split, dev_split)
     model = _frontend(frontend, layers, revision, device, precision)
@@ -219,46 +192,6 @@ def score(
     console.report_failures(result.failures, f"{out}.failures.csv")
     print(f"{out}: {result.n_scored:,} scores")
     _exit_if(result.failures)
-
-
-def evaluate(
-    scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Score file.")],
-    key: Annotated[Path, typer.Option("--key", metavar="MANIFEST", help="Manifest with the labels.")],
-    by: Annotated[
-        list[str] | None, typer.Option("--by", metavar="COLUMN", help="Break down by a column; repeatable.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    out: Annotated[
-        Path | None, typer.Option("-o", "--out", metavar="DIR", help="Write report, tables and figures here.")
-    ] = None,
-    split: SplitOption = None,
-    bootstrap: Annotated[int, typer.Option(min=0, help="Samples for the intervals; 0 for none.")] = 1000,
-    confidence: Annotated[float, typer.Option(help="Of the intervals.")] = 0.95,
-    seed: Annotated[int, typer.Option(min=0, help="Of the bootstrap.")] = 0,
-    clusters: Annotated[
-        str | None, typer.Option(metavar="COLUMN", help="Resample values of this column, e.g. speaker.")
-    ] = None,
-    players: Annotated[bool, typer.Option(help="Put players of the worst errors into the report.")] = True,
-    strict: Annotated[bool, typer.Option("--strict", help="Missing scores are an error.")] = False,
-) -> None:
-    """Measure scores against labels.
-
-    EER, minDCF, actDCF, Cllr and AUC with bootstrap confidence intervals, pooled and by column;
-    with -o a report that works offline, tables and figures.
-    """
-    from voxfide.cli.evaluating import evaluate_files, print_evaluation, write_evaluation
-
-    done = evaluate_files(
-        scores, key, by or [], split, strict=strict,
-        n_bootstrap=bootstrap, confidence=confidence, seed=seed, clusters=clusters,
-    )  # fmt: skip
-    if out is not None:
-        report = write_evaluation(out, done, players)
-        console.say(f"report: {report}")
-    if as_json:
-        print(json.dumps(done.evaluation.to_json(), ensure_ascii=False, allow_nan=False))
-    else:
-        print_evaluation(done.evaluation)
 
 
 def detect(
@@ -333,12 +266,13 @@ def _extractor(
     return lambda: Extractor(frontend, pool, workers, batch_seconds, bar, strict)
 
 
-def _pairs(items: list[str], option: str) -> list[tuple[str, str]]:
-    pairs = [item.partition("=") for item in items]
-    for name, equals, value in pairs:
+def pairs(items: list[str], option: str) -> list[tuple[str, str]]:
+    """``NAME=VALUE`` items of a repeatable option."""
+    found = [item.partition("=") for item in items]
+    for name, equals, value in found:
         if not name or not equals or not value:
             raise UsageError(f"{option} {name}{equals}{value}: expected NAME=VALUE")
-    return [(name, value) for name, _, value in pairs]
+    return [(name, value) for name, _, value in found]
 
 
 def _write_failures(path: Path, failures: list[Any]) -> None:

@@ -1,4 +1,4 @@
-"""``voxfide frontends | backends | corpora``: what there is."""
+"""``voxfide frontends | backends``: what there is."""
 
 from __future__ import annotations
 
@@ -63,28 +63,6 @@ def backends(as_json: JsonOption = False) -> None:
     )
 
 
-def corpora(
-    name: Annotated[str | None, typer.Argument(help="Print this corpus's data sheet.")] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """List the corpora, or print the data sheet of one."""
-    from voxfide.corpora import CORPORA
-
-    if as_json:
-        _print_json(CORPORA, name)
-        return
-    if name is not None:
-        for key, value in asdict(CORPORA[name]).items():
-            if key != "place":
-                print(f"{key:9} {value}")
-        return
-    from voxfide.report.tables import Column, Table
-
-    rows = [(s.name, s.summary) for s in CORPORA]
-    print(Table([Column("name"), Column("summary")], rows).to_text(), end="")
-
-
-def _print_json(registry: Registry[Any], name: str | None = None) -> None:
-    specs = list(registry) if name is None else [registry[name]]
+def _print_json(registry: Registry[Any]) -> None:
     hidden = {"place"}
-    print(json.dumps([{k: v for k, v in asdict(s).items() if k not in hidden} for s in specs], indent=2))
+    print(json.dumps([{k: v for k, v in asdict(s).items() if k not in hidden} for s in registry], indent=2))

@@ -9,7 +9,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from voxfide import __version__
-from voxfide.cli import calibrating, commands, console, listings
+from voxfide.cli import calibrating, commands, console, evaluate, listings, preparing
 from voxfide.errors import VoxfideError
 
 EXIT_FAILED_FILES = 1
@@ -46,16 +46,16 @@ def _options(
 
 for command in (
     commands.demo,
-    commands.prepare,
+    preparing.prepare,
     listings.frontends,
     listings.backends,
-    listings.corpora,
+    preparing.corpora,
     commands.embed,
     commands.train,
     commands.score,
     calibrating.calibrate,
     calibrating.calibrate_scores,
-    commands.evaluate,
+    evaluate.evaluate,
     commands.detect,
 ):
     app.command()(command)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from voxfide.corpora.assemble import Part, assemble, nothing_found, the_one, wanted_splits
 from voxfide.corpora.datasheet import Count, DataSheet
 from voxfide.corpora.inventory import Inventory
-from voxfide.corpora.protocol import Form, Problems, first_row, read_protocol
+from voxfide.corpora.protocol import Form, Problems, head_rows, read_protocol
 from voxfide.corpora.tree import Tree
 from voxfide.manifest import Manifest
 from voxfide.types import BONAFIDE, SPOOF
@@ -50,71 +51,82 @@ SHEET_2023: Final = DataSheet(
 _FORM: Final = Form(("file", "label"), {"genuine": BONAFIDE, "fake": SPOOF})
 
 
+@dataclass(frozen=True)
+class _Place:
+    """Where a split is: its label file, the folders its audio may be in, and the usual one."""
+
+    labels: tuple[str, ...]
+    folders: tuple[str, ...]
+    audio: str
+
+
+_PLACES_2022: Final = {
+    "train": _Place(
+        ("label/train_label.txt",), ("ADD_train_dev/train", "train"), "ADD_train_dev/train/ID.wav"
+    ),
+    "dev": _Place(("label/dev_label.txt",), ("ADD_train_dev/dev", "dev"), "ADD_train_dev/dev/ID.wav"),
+    "adaptation": _Place(
+        ("track1adp_out/label.txt", "track1adp/label.txt"),
+        ("track1adp(_out)?(/wav)?",),
+        "track1adp_out/ID.wav",
+    ),
+    "eval": _Place(
+        (
+            "track1test_out/label.txt",
+            "track1test/label.txt",
+            "eval_track1/label.txt",
+            "label/track1test_label.txt",
+        ),
+        ("(track1test(_out)?|eval_track1)(/wav)?",),
+        "track1test_out/ID.wav",
+    ),
+}
+_PLACES_2023: Final = {
+    split: _Place((f"{folder}/label.txt",), (f"{folder}/wav", folder), f"Track1.2/{folder}/wav/ID.wav")
+    for split, folder in {"train": "train", "dev": "dev", "R1": "testR1", "R2": "testR2"}.items()
+}
+
+
 def prepare_2022(
     root: Path, split: str | None = None, *, keep_missing: bool = False, inventory: Inventory
 ) -> Manifest:
     """See :data:`SHEET_2022`."""
-    return _prepare(
-        SHEET_2022,
-        {
-            "train": (r"label/train_label\.txt|train/label\.txt", ("ADD_train_dev/train", "train", "train/wav")),
-            "dev": (r"label/dev_label\.txt|dev/label\.txt", ("ADD_train_dev/dev", "dev", "dev/wav")),
-            "adaptation": (r"track1adp(_out)?/label\.txt", (r"track1adp(_out)?(/wav)?",)),
-            "eval": (
-                r"(track1test|track1_test|eval_track1|track1eval)[^/]*/(label/)?\w*label\.txt",
-                (r"(track1test|track1_test|eval_track1|track1eval)[^/]*(/wav)?",),
-            ),
-        },
-        {"adaptation": "track1adp_out/ID.wav", "eval": "track1test/ID.wav"},
-        root, split, keep_missing, inventory,
-    )  # fmt: skip
+    return _prepare(SHEET_2022, _PLACES_2022, root, split, keep_missing, inventory)
 
 
 def prepare_2023(
     root: Path, split: str | None = None, *, keep_missing: bool = False, inventory: Inventory
 ) -> Manifest:
     """See :data:`SHEET_2023`."""
-    folders = {"train": "train", "dev": "dev", "R1": "test_?R1", "R2": "test_?R2"}
-    places = {s: (rf"{f}/(\w+_)?label\.txt", (f"{f}/wav", f)) for s, f in folders.items()}
-    expected = {s: f"Track1.2/{f.replace('_?', '')}/wav/ID.wav" for s, f in folders.items()}
-    return _prepare(SHEET_2023, places, expected, root, split, keep_missing, inventory)
+    return _prepare(SHEET_2023, _PLACES_2023, root, split, keep_missing, inventory)
 
 
 def _prepare(
     sheet: DataSheet,
-    places: Mapping[str, tuple[str, tuple[str, ...]]],
-    expected: Mapping[str, str],
+    places: Mapping[str, _Place],
     root: Path,
     split: str | None,
     keep_missing: bool,
     inventory: Inventory,
 ) -> Manifest:
-    """``places``: split to the ends of its label file's and of its audio folders' paths."""
     tree, problems, parts = Tree(root), Problems(root), []
     wanted = wanted_splits(sheet, split)
-    other = "ADD2023_" if sheet is SHEET_2022 else "ADD_"
     for name in wanted:
-        pattern, folders = places[name]
-        # Files of the other challenges and tracks have the same names, but other ids and columns.
-        files = tree.files(pattern, lambda path: _is_two_columns(path, other))
+        place = places[name]
+        files = tree.named(*place.labels, accept=_has_two_columns)
         if not files:
-            inventory.note(f"{name}: no labels ({_plain(pattern)}) found")
+            inventory.note(f"{name}: no labels {place.labels[0]} found")
             continue
-        label_file = the_one(tree, files, f"{name} labels")
-        protocol = read_protocol(root / label_file, [_FORM], problems)
+        protocol = read_protocol(root / the_one(tree, files, f"{name} labels"), [_FORM], problems)
         if protocol is not None:
-            where = expected.get(name, f"ADD_train_dev/{name}/ID.wav")
-            parts.append(Part(protocol.columns, name, folders, where))
+            inventory.note(f"{name}: {protocol}")
+            parts.append(Part(protocol.columns, name, place.folders, place.audio))
     problems.check()
     if not parts:
-        raise nothing_found(sheet, tree, [_plain(places[name][0]) for name in wanted])
+        raise nothing_found(sheet, tree, [file for name in wanted for file in places[name].labels])
     return assemble(sheet, tree, parts, wanted, inventory, keep_missing=keep_missing)
 
 
-def _is_two_columns(path: Path, other: str) -> bool:
-    row = first_row(path)
-    return len(row) != 3 and not (row and row[0].startswith(other)) and not row[-1:] == [str(row[-1:])]
-
-
-def _plain(pattern: str) -> str:
-    return pattern.replace("\\", "")
+def _has_two_columns(path: Path) -> bool:
+    """Labels of other tracks have the same file names, but regions or numbers in their lines."""
+    return any(len(row) == 2 and row[1] in _FORM.labels for row in head_rows(path))

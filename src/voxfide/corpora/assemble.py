@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,20 +14,23 @@ import pyarrow.compute as pc
 from voxfide.corpora.datasheet import DataSheet
 from voxfide.corpora.inventory import Inventory, SplitFound, Surplus
 from voxfide.corpora.labels import split_of
-from voxfide.corpora.tree import Tree
+from voxfide.corpora.tree import Tree, join
 from voxfide.errors import UsageError
 from voxfide.manifest import Manifest
 from voxfide.manifest_io import concatenate
 from voxfide.types import BONAFIDE, LABELS
+
 
 @dataclass(frozen=True)
 class Part:
     """Rows of a protocol, and the folders in which their audio should be.
 
     Attributes:
-        columns: ``utterance_id``, ``label`` and any others; with ``path``, nothing is looked for.
+        columns: ``utterance_id``, ``label`` and any others; with ``path``, nothing is looked for;
+            ``_stem`` is the audio file's name without suffix, where that is not the id.
         split: of all rows; None where ``columns`` has it, or nobody knows.
         folders: regular expressions for the ends of folders' paths, the usual one first.
+        beside: a folder that is known, tried first.
         expected: where the audio of utterance ``ID`` would lie: ``flac_T/ID.flac``.
         surplus_hint: why there may be more audio than rows.
     """
@@ -36,6 +40,7 @@ class Part:
     folders: Sequence[str] = ()
     expected: str = "ID"
     surplus_hint: str = ""
+    beside: str | None = None
 
 
 def wanted_splits(sheet: DataSheet, split: str | None) -> list[str]:
@@ -111,37 +116,47 @@ def assemble(
 def _with_audio(tree: Tree, part: Part, inventory: Inventory) -> pa.Table:
     """The part's rows with ``path``, and ``_here`` where there is such a file."""
     columns = {name: _chunked(values) for name, values in part.columns.items()}
-    ids = columns["utterance_id"]
+    ids = columns.pop("_stem", columns["utterance_id"])
     if part.split is not None:
         columns["split"] = _constant(part.split, len(ids))
     if "path" in columns:
         return pa.table({**columns, "_here": _constant(True, len(ids))})
-    before, _, after = part.expected.rpartition("ID")
+    located = _locate(tree, part, ids, inventory)
+    # What is missing would lie beside what is there.
+    beside = next((join(f, f"ID{Path(tree.listing(f).audio[0]).suffix}") for f in located), part.expected)
+    before, _, after = beside.rpartition("ID")
     columns["path"] = pc.binary_join_element_wise(before, ids, after, "")
     columns["_here"] = _constant(False, len(ids))
-    for folder in _audio_folders(tree, part, ids, inventory):
-        position = pc.index_in(ids, value_set=tree.stems(folder))
+    for folder, position in located.items():
         prefix = f"{folder}/" if folder else ""
         paths = pa.array([prefix + name for name in tree.listing(folder).audio], pa.string())
         found = pa.chunked_array([paths.take(chunk) for chunk in position.chunks], pa.string())
         columns["path"] = pc.if_else(pc.is_valid(found), found, columns["path"])
         columns["_here"] = pc.or_(columns["_here"], pc.is_valid(found))
-        _note_surplus(tree, folder, ids, part.surplus_hint, inventory)
+        if len(paths) > len(found) - found.null_count:
+            _note_surplus(tree, folder, ids, part.surplus_hint, inventory)
     return pa.table(columns)
 
 
-def _audio_folders(tree: Tree, part: Part, ids: pa.ChunkedArray, inventory: Inventory) -> list[str]:
-    """Folders that hold the part's audio: those of the usual names, or else any that hold some of it."""
-    for pattern in part.folders:
-        folders = tree.folders(pattern)
-        if any(pc.any(pc.is_in(ids, value_set=tree.stems(f))).as_py() for f in folders):
-            return folders
-    for level in tree.levels():
-        found = [x.path for x in level if pc.any(pc.is_in(ids, value_set=tree.stems(x.path))).as_py()]
-        if found:
+def _locate(tree: Tree, part: Part, ids: pa.ChunkedArray, inventory: Inventory) -> dict[str, pa.ChunkedArray]:
+    """Folders that hold the part's audio, with each row's position in their listings.
+
+    Those of the usual names, or else any that hold some of it.
+    """
+
+    def positions(folders: Iterable[str]) -> dict[str, pa.ChunkedArray]:
+        found = {f: pc.index_in(ids, value_set=tree.stems(f)) for f in folders if len(tree.stems(f))}
+        return {f: position for f, position in found.items() if position.null_count < len(ids)}
+
+    beside = [] if part.beside is None else [[part.beside]]
+    for folders in (*beside, *(tree.folders(pattern) for pattern in part.folders)):
+        if found := positions(folders):
+            return found
+    for level in tree.levels() if part.folders else ():
+        if found := positions(listing.path for listing in level):
             inventory.note(f"audio found in {', '.join(f or '.' for f in found)}, not as {part.expected}")
             return found
-    return []
+    return {}
 
 
 def _note_surplus(tree: Tree, folder: str, ids: pa.ChunkedArray, hint: str, inventory: Inventory) -> None:
@@ -153,6 +168,7 @@ def _note_surplus(tree: Tree, folder: str, ids: pa.ChunkedArray, hint: str, inve
 
 
 def _take_stock(table: pa.Table, splits: Sequence[str], inventory: Inventory) -> None:
+    table = table.select([c for c in ("split", "label", "_here") if c in table.column_names])
     for split in splits:
         rows = table.filter(pc.equal(table.column("split"), split)) if split else table
         if not rows.num_rows:
@@ -181,4 +197,3 @@ def _chunked(values: Any) -> pa.ChunkedArray:
 
 def _constant(value: Any, n: int) -> pa.ChunkedArray:
     return pa.chunked_array([pa.repeat(pa.scalar(value), n)])
-

@@ -31,8 +31,8 @@ SHEET: Final = DataSheet(
     ),
     counts_source="the corpus paper",
     traps=(
-        "attacks A01–A06 are in train and dev, A07–A19 in eval (A16 = A04 and A19 = A06 reappear under new names)",
-        "dev and eval folders hold more files than the countermeasure protocols: enrolment for speaker verification",
+        "attacks A01–A06 are in train and dev, A07–A19 in eval (where A16 is A04 and A19 is A06 again)",
+        "the folders of dev and eval also hold enrolment files for speaker verification: surplus here",
         "silence at the ends differs between the classes and gives systems away",
     ),
 )
@@ -52,7 +52,7 @@ def prepare(
     tree, problems, parts = Tree(root), Problems(root), []
     wanted = wanted_splits(SHEET, split)
     for name in wanted:
-        files = tree.files(_FILES[name].replace(".", r"\."))
+        files = tree.named(_FILES[name])
         if not files:
             inventory.note(f"{name}: no protocol {_FILES[name]} found")
             continue

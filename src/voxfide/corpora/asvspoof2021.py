@@ -8,7 +8,7 @@ from typing import Final
 from voxfide.corpora.assemble import Part, assemble, nothing_found, the_one, wanted_splits
 from voxfide.corpora.datasheet import Count, DataSheet
 from voxfide.corpora.inventory import Inventory
-from voxfide.corpora.protocol import Form, Problems, first_row, read_protocol
+from voxfide.corpora.protocol import Form, Problems, head_rows, read_protocol
 from voxfide.corpora.tree import Tree
 from voxfide.manifest import Manifest
 from voxfide.types import BONAFIDE, SPOOF
@@ -68,7 +68,6 @@ _FORM_DF: Final = Form(
     ),
     _LABELS,
 )  # fmt: skip
-_METADATA: Final = r"trial_metadata\.txt"
 
 
 def prepare_la(
@@ -86,18 +85,23 @@ def prepare_df(
 
 
 def _prepare(
-    sheet: DataSheet, track: str, form: Form, root: Path, split: str | None, keep_missing: bool, inventory: Inventory
+    sheet: DataSheet,
+    track: str,
+    form: Form,
+    root: Path,
+    split: str | None,
+    keep_missing: bool,
+    inventory: Inventory,
 ) -> Manifest:
     tree, problems = Tree(root), Problems(root)
     wanted = wanted_splits(sheet, split)
 
     def is_of_track(path: Path) -> bool:
         # The keys of both tracks, and of speaker verification, have one and the same name.
-        row = first_row(path)
-        return path.parent.name != "ASV" and len(row) > 1 and row[1].startswith(f"{track}_E_")
+        rows = head_rows(path)
+        return path.parent.name != "ASV" and any(len(r) > 1 and r[1].startswith(f"{track}_E_") for r in rows)
 
-    # Where the track's name is in the path, its first line need not be whole.
-    files = tree.files(f"{track}/CM/{_METADATA}") or tree.files(_METADATA, is_of_track)
+    files = tree.named(f"{track}/CM/trial_metadata.txt", "trial_metadata.txt", accept=is_of_track)
     if not files:
         raise nothing_found(sheet, tree, [f"{track}/CM/trial_metadata.txt"])
     protocol = read_protocol(root / the_one(tree, files, "key"), [form], problems)

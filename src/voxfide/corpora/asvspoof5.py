@@ -34,7 +34,6 @@ SHEET: Final = DataSheet(
     counts_source="the corpus paper and its protocol files",
     traps=(
         "the .tsv files are separated by spaces, with ten columns; the label is the ninth",
-        "codec_seed names the file that a coded one was made from: both may be in the set",
         "flac_D and flac_E_eval also hold enrolment files of track 2 (D_A…, E_A…): surplus here",
         "the progress set has no labels; its files were part of the challenge's first phase only",
     ),
@@ -43,18 +42,32 @@ SHEET: Final = DataSheet(
 _LABELS: Final = {"bonafide": BONAFIDE, "spoof": SPOOF}
 _FORMS: Final = (
     Form(
-        ("speaker", "file", "gender", "codec", "codec_quality", "codec_seed", "attack_tag", "attack", "label", "_"),
+        (
+            "speaker",
+            "file",
+            "gender",
+            "codec",
+            "codec_quality",
+            "codec_seed",
+            "attack_tag",
+            "attack",
+            "label",
+            "_",
+        ),
         _LABELS,
     ),
     Form(("speaker", "file", "gender", "_", "attack", "label"), _LABELS),
     Form(("file",)),
 )
 _FILES: Final = {
-    "train": r"ASVspoof5\.train\.(tsv|metadata\.txt|metainfor\.txt)",
-    "dev": r"ASVspoof5\.dev\.(track_1\.tsv|metadata\.txt|metainfor\.txt)",
-    "eval": r"ASVspoof5\.(eval\.track_1\.tsv|eval\.metadata\.txt|eval\.metainfor\.txt|track_1\.eval\.trial\.txt)",
-    "progress": r"ASVspoof5\.(track_1\.progress\.trial|progress\.track_1|progress\.metadata)\.(txt|tsv)",
-}
+    "train": ("ASVspoof5.train.tsv", "ASVspoof5.train.metadata.txt", "ASVspoof5.train.metainfor.txt"),
+    "dev": ("ASVspoof5.dev.track_1.tsv", "ASVspoof5.dev.metadata.txt", "ASVspoof5.dev.metainfor.txt"),
+    "eval": (
+        "ASVspoof5.eval.track_1.tsv", "ASVspoof5.eval.metadata.txt", "ASVspoof5.eval.metainfor.txt",
+        "ASVspoof5.track_1.eval.trial.txt",
+    ),
+    "progress": ("ASVspoof5.track_1.progress.trial.txt",),
+}  # fmt: skip
 _FOLDERS: Final = {"train": "flac_T", "dev": "flac_D", "eval": "flac_E_eval", "progress": "flac_E_prog"}
 _OTHER_FOLDERS: Final = {"eval": ("flac_E",), "progress": ("flac_E_progress", "flac_E")}
 
@@ -66,26 +79,17 @@ def prepare(
     tree, problems, parts = Tree(root), Problems(root), []
     wanted = wanted_splits(SHEET, split)
     for name in wanted:
-        files = _preferred(tree.files(_FILES[name]))
+        files = tree.named(*_FILES[name])
         if not files:
-            inventory.note(f"{name}: no protocol ({_plain(_FILES[name])}) found")
+            inventory.note(f"{name}: no protocol {_FILES[name][0]} found")
             continue
         protocol = read_protocol(root / the_one(tree, files, f"{name} protocol"), _FORMS, problems)
         if protocol is not None:
-            inventory.note(str(protocol))
+            inventory.note(f"{name}: {protocol}")
             folders = (_FOLDERS[name], *_OTHER_FOLDERS.get(name, ()))
             hint = "enrolment files of track 2 lie there too" if name in ("dev", "eval") else ""
             parts.append(Part(protocol.columns, name, folders, f"{_FOLDERS[name]}/ID.flac", hint))
     problems.check()
     if not parts:
-        raise nothing_found(SHEET, tree, [_plain(_FILES[name]) for name in wanted])
+        raise nothing_found(SHEET, tree, [file for name in wanted for file in _FILES[name]])
     return assemble(SHEET, tree, parts, wanted, inventory, keep_missing=keep_missing)
-
-
-def _preferred(files: list[str]) -> list[str]:
-    """The released protocol, where the challenge's lies beside it."""
-    return [f for f in files if f.endswith(".tsv")] or files
-
-
-def _plain(pattern: str) -> str:
-    return pattern.replace("\\", "")

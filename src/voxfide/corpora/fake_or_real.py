@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -33,7 +34,7 @@ def _sheet(variant: str) -> DataSheet:
         splits=("train", "dev", "eval"),
         traps=(
             "the variants hold the same utterances: train on one and test on another only across splits",
-            "archives unpack into a folder within a folder, some with another name (for-2seconds, for-rerecorded)",
+            "archives unpack into a folder in a folder, some of another name (for-2seconds, for-rerecorded)",
             "neither system nor speaker is named",
         ),
     )
@@ -47,18 +48,25 @@ def _prepare(variant: str, root: Path, split: str | None = None, *, inventory: I
     sheet = next(s for s in SHEETS if s.name == f"for-{variant}")
     tree, wanted = Tree(root), wanted_splits(sheet, split)
     named = tree.folders(_VARIANTS[variant][1])
-    inner = [f"{folder}/{name}" for folder in named for name in tree.listing(folder).folders]
-    others = [r for v, (_, r) in _VARIANTS.items() if v != variant]
-    is_other = any(folder == "" for pattern in others for folder in tree.folders(pattern))
-    unnamed = [] if named or is_other else ["", *tree.listing("").folders]
-    for base in [*named, *inner, *unnamed]:
+    for base in _candidates(tree, named, variant):
         splits = {s: f for s, f in split_folders(tree, base).items() if s in wanted}
         if parts := labelled_parts(tree, base, splits):
             inventory.note(f"taken from {base or 'ROOT itself'}")
-            if base in unnamed:
+            if not named:
                 inventory.note(f"no folder is named for-{variant}: whether it is this variant is not known")
             return assemble(sheet, tree, parts, wanted, inventory)
     raise nothing_found(sheet, tree, [sheet.layout])
+
+
+def _candidates(tree: Tree, named: list[str], variant: str) -> Iterator[str]:
+    """Folders of the variant's name and those in them; without any, those that no other variant names."""
+    if named:
+        for folder in named:
+            yield from (found.path for level in tree.levels(folder, depth=2) for found in level)
+        return
+    others = {f for v, (_, r) in _VARIANTS.items() if v != variant for f in tree.folders(r)}
+    if "" not in others:
+        yield from ("", *(f for f in tree.listing("").folders if f not in others))
 
 
 prepare_norm = partial(_prepare, "norm")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from voxfide.corpora.datasheet import DataSheet
+from voxfide.corpora.datasheet import Count, DataSheet
+from voxfide.types import BONAFIDE, UNKNOWN
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,10 @@ class SplitFound:
     rows: int
     n_missing: int
     labels: dict[str, int]
+
+    @property
+    def name(self) -> str:
+        return self.split or "all"
 
 
 @dataclass(frozen=True)
@@ -64,39 +69,24 @@ class Inventory:
         """What keeps this copy from being the whole corpus as its data sheet has it."""
         for found in self.splits:
             if found.n_missing:
-                what = "kept without it" if self.kept_missing else "left out"
-                with_audio = found.rows - found.n_missing
-                yield (
-                    f"{found.split or 'all'}: audio of {with_audio:,} of {found.rows:,} utterances is here; "
-                    f"{found.n_missing:,} missing, {what}"
-                )
-            expected = self.sheet.count(found.split) if self.sheet else None
-            if expected is not None and expected.total != found.rows:
-                much = f"{abs(expected.total - found.rows):,} {'fewer' if found.rows < expected.total else 'more'}"
-                yield f"{found.split or 'all'}: {found.rows:,} utterances listed, {expected.total:,} expected ({much})"
-            elif expected is not None and expected.bonafide is not None and not self._agree(found):
-                yield (
-                    f"{found.split or 'all'}: {found.labels['bonafide']:,} bona fide and "
-                    f"{found.labels['spoof']:,} spoof, expected {expected.bonafide:,} and {expected.spoof:,}"
-                )
-        whole = self.sheet.count("") if self.sheet else None
-        rows = sum(s.rows for s in self.splits)
-        if whole is not None and all(s.split for s in self.splits) and rows != whole.total:
-            yield f"{rows:,} utterances listed in all, {whole.total:,} expected"
-        for s in self.surplus:
-            hint = f"; {s.hint}" if s.hint else ""
-            yield f"{s.folder or '.'}: {s.files:,} audio file(s) that no protocol lists, such as {s.example}{hint}"
+                yield self._missing(found)
+            if disagreement := self._disagreement(found):
+                yield f"{found.name}: {found.rows:,} utterances listed, {disagreement}"
+        yield from self._others()
 
     def lines(self) -> Iterator[str]:
         """The inventory as text."""
         for found in self.splits:
             labels = ", ".join(
-                f"{n:,} {name}" for name, n in _named(found.labels).items() if n or name != "unknown"
+                f"{n:,} {'bona fide' if name == BONAFIDE else name}"
+                for name, n in found.labels.items()
+                if n or name != UNKNOWN
             )
-            expected = self.sheet.count(found.split) if self.sheet else None
-            complete = expected is not None and expected.total == found.rows and self._agree(found)
-            yield f"{found.split or 'all'}: {found.rows:,} utterances ({labels}){', as expected' if complete else ''}"
-        yield from self.shortfalls()
+            expected = self._disagreement(found) or ("as expected" if self._expected(found.split) else "")
+            yield f"{found.name}: {found.rows:,} utterances ({labels}){', ' * bool(expected)}{expected}"
+            if found.n_missing:
+                yield self._missing(found)
+        yield from self._others()
         yield from self.notes
 
     def to_json(self) -> dict[str, Any]:
@@ -113,12 +103,33 @@ class Inventory:
             "notes": self.notes,
         }
 
-    def _agree(self, found: SplitFound) -> bool:
-        expected = self.sheet.count(found.split) if self.sheet else None
-        if expected is None or expected.bonafide is None:
-            return True
-        return (found.labels["bonafide"], found.labels["spoof"]) == (expected.bonafide, expected.spoof)
+    def _expected(self, split: str) -> Count | None:
+        return self.sheet.count(split) if self.sheet else None
 
+    def _missing(self, found: SplitFound) -> str:
+        what = "kept without it" if self.kept_missing else "left out"
+        here = f"audio of {found.rows - found.n_missing:,} of {found.rows:,} utterances found"
+        return f"{found.name}: {here}, {found.n_missing:,} missing, {what}"
 
-def _named(labels: dict[str, int]) -> dict[str, int]:
-    return {"bona fide" if name == "bonafide" else name: n for name, n in labels.items()}
+    def _disagreement(self, found: SplitFound) -> str:
+        """Between what is listed and what the data sheet expects."""
+        expected = self._expected(found.split)
+        if expected is None:
+            return ""
+        if expected.total != found.rows:
+            more = found.rows - expected.total
+            return f"{expected.total:,} expected ({f'{more:,} more' if more > 0 else f'{-more:,} fewer'})"
+        if expected.bonafide not in (None, found.labels[BONAFIDE]):
+            return f"{expected.bonafide:,} bona fide and {expected.spoof:,} spoof expected"
+        return ""
+
+    def _others(self) -> Iterator[str]:
+        """What does not belong to one split."""
+        whole = self._expected("")
+        rows = sum(s.rows for s in self.splits)
+        is_whole = self.sheet is not None and [s.split for s in self.splits] == list(self.sheet.splits)
+        if whole is not None and is_whole and rows != whole.total:
+            yield f"{rows:,} utterances listed in all, {whole.total:,} expected"
+        for s in self.surplus:
+            hint = f"; {s.hint}" if s.hint else ""
+            yield f"{s.folder or '.'}: {s.files:,} audio file(s) that no row names, such as {s.example}{hint}"

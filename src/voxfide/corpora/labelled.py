@@ -8,14 +8,14 @@ from typing import Final
 
 from voxfide.corpora.assemble import Part
 from voxfide.corpora.labels import label_of, split_of
-from voxfide.corpora.tree import Tree
+from voxfide.corpora.tree import Tree, join
 from voxfide.types import UNKNOWN
 
 SPLITS: Final = ("train", "dev", "eval")
 
 
 def rows_of(files: Iterable[str], base: str, **columns: str) -> dict[str, list[str]]:
-    """Columns for audio files below ``base``: the id is the path from there, without suffix if that is unique."""
+    """Columns for audio files below ``base``; the id is the path from there, without suffix if unique."""
     paths = list(files)
     names = [path[len(base) + 1 :] if base else path for path in paths]
     stems = [name.rpartition(".")[0] for name in names]
@@ -28,7 +28,7 @@ def split_folders(tree: Tree, base: str) -> Mapping[str, str]:
     """Split to the folder right below ``base`` that holds it, where that has folders of both classes."""
     found = {}
     for name in tree.listing(base).folders:
-        folder = f"{base}/{name}" if base else name
+        folder = join(base, name)
         classes = {label_of(child) for child in tree.listing(folder).folders}
         if (split := split_of(name)) and classes - {None, UNKNOWN}:
             found[split] = folder

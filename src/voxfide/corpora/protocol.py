@@ -16,10 +16,11 @@ from typing import Final
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.csv as pacsv
 
 from voxfide.corpora.folder import AUDIO_SUFFIXES
 from voxfide.errors import ManifestError
-from voxfide.types import UNKNOWN
+from voxfide.types import UNKNOWN, IntArray
 
 MAX_PROBLEMS: Final = 1000
 """More than these are counted no further: the file is of another kind."""
@@ -88,12 +89,14 @@ class Protocol:
             folder and audio suffix, ``label`` one of voxfide's.
         form: the one that fitted.
         has_header: whether the first line names the columns.
+        lines: in which line of the file each row stands, ``(rows,)``, from 1.
     """
 
     path: Path
     columns: dict[str, pa.ChunkedArray]
     form: Form
     has_header: bool
+    lines: IntArray
 
     def __len__(self) -> int:
         return len(self.columns["utterance_id"])
@@ -149,14 +152,12 @@ def read_headed(
     return _read(path, lines, 1, form, True, problems, split)
 
 
-def first_row(path: Path, delimiter: bytes | None = None) -> list[str]:
-    """The columns of the first line that is not blank, header or not; for telling files apart."""
+def head_rows(path: Path, delimiter: bytes | None = None) -> list[list[str]]:
+    """The columns of some first lines, header or not; for telling files of one name apart."""
     with path.open("rb") as file:
-        head = file.read(1 << 16).removeprefix(_BOM)
-    for line in head.splitlines():
-        if line.strip():
-            return [cell.decode("utf-8", "replace") for cell in _splitter(delimiter)(line)]
-    return []
+        lines = file.read(1 << 14).removeprefix(_BOM).splitlines()
+    split = _splitter(delimiter)
+    return [[cell.decode("utf-8", "replace") for cell in split(line)] for line in lines[:20] if line.strip()]
 
 
 def _lines(path: Path, problems: Problems) -> list[bytes] | None:
@@ -184,7 +185,9 @@ def _splitter(delimiter: bytes | None) -> Split:
 
 def _quoted_splitter(delimiter: bytes) -> Split:
     mark = delimiter.decode()
-    return lambda line: [cell.strip().encode() for row in csv.reader([line.decode()], delimiter=mark) for cell in row]
+    return lambda line: [
+        cell.strip().encode() for row in csv.reader([line.decode()], delimiter=mark) for cell in row
+    ]
 
 
 def _after_header(lines: list[bytes], delimiter: bytes | None) -> tuple[int, bool]:
@@ -215,31 +218,62 @@ def _read(
     split: Split | None = None,
 ) -> Protocol:
     """All lines from ``start`` on; bad ones are told and left out."""
-    split = split or _splitter(form.delimiter)
+    columns = _regular(lines[start:], form) if form.delimiter is None else None
+    at = np.arange(start + 1, len(lines) + 1)
+    if columns is None:
+        columns, at = _irregular(path, lines, start, form, problems, split or _splitter(form.delimiter))
+    names = columns.pop("file")
+    # Looking first is much faster than replacing what is not there.
+    for sign, pattern in ((r"[/\\]", r"^.*[/\\]"), (r"\.", _SUFFIX)):
+        if pc.any(pc.match_substring_regex(names, sign)).as_py():
+            names = pc.replace_substring_regex(names, pattern, "")
+    read = {"utterance_id": names} | columns
+    _check_ids(path, read["utterance_id"], at, problems)
+    read["label"] = _labels(path, read.get("label"), form, at, problems)
+    return Protocol(path, read, form, has_header, at)
+
+
+def _regular(lines: list[bytes], form: Form) -> dict[str, pa.ChunkedArray] | None:
+    """The columns of lines with a single space between them, the fast way; None for any others."""
+    data = b"\n".join(lines)
+    if any(blank in data for blank in (b"\t", b"\v", b"\f", b"\r")):
+        return None
+    names = [str(i) for i in range(len(form.columns))]
+    try:
+        table = pacsv.read_csv(
+            pa.BufferReader(data),
+            read_options=pacsv.ReadOptions(column_names=names),
+            parse_options=pacsv.ParseOptions(delimiter=" ", quote_char=False),
+            convert_options=pacsv.ConvertOptions(column_types=dict.fromkeys(names, pa.string())),
+        )
+    except pa.ArrowInvalid:
+        return None
+    # Several blanks in a row, or at an end, make empty cells; blank lines are skipped.
+    if table.num_rows != len(lines) or any(pc.any(pc.equal(c, "")).as_py() for c in table.columns):
+        return None
+    return {name: table.column(i) for i, name in enumerate(form.columns) if name != "_"}
+
+
+def _irregular(
+    path: Path, lines: list[bytes], start: int, form: Form, problems: Problems, split: Split
+) -> tuple[dict[str, pa.ChunkedArray], IntArray]:
+    """The columns of lines of any kind and the numbers of those that are good."""
     width = len(form.columns)
     kept = {name: i for i, name in enumerate(form.columns) if name != "_"}
     blocks: dict[str, list[pa.Array]] = {name: [] for name in kept}
-    numbers: list[np.ndarray] = []
+    numbers: list[IntArray] = []
     for first in range(start, len(lines), _BLOCK):
         rows = [split(line) for line in lines[first : first + _BLOCK]]
-        at = np.arange(first + 1, first + 1 + len(rows))
         good = np.fromiter((len(row) == width for row in rows), bool, len(rows))
-        if not good.all():
-            for i in np.flatnonzero(~good).tolist():
-                if any(rows[i]) and not problems.full:
-                    problems.add(path, first + 1 + i, f"{len(rows[i])} columns (expected {form})")
-            rows = [row for row in rows if len(row) == width]
-        cells = list(zip(*rows, strict=True)) or [()] * width
+        for i in np.flatnonzero(~good).tolist():
+            if any(rows[i]):
+                problems.add(path, first + 1 + i, f"{len(rows[i])} columns (expected {form})")
+        numbers.append(first + 1 + np.flatnonzero(good))
+        cells = list(zip(*(row for row in rows if len(row) == width), strict=True)) or [()] * width
         for name, i in kept.items():
             blocks[name].append(pa.array(cells[i], pa.binary()))
-        numbers.append(at[good])
     columns = {name: pa.chunked_array(b, pa.binary()).cast(pa.string()) for name, b in blocks.items()}
-    at = np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
-    names = pc.replace_substring_regex(columns.pop("file"), r"^.*[/\\]", "")
-    read = {"utterance_id": pc.replace_substring_regex(names, _SUFFIX, "")} | columns
-    _check_ids(path, read["utterance_id"], at, problems)
-    read["label"] = _labels(path, read.get("label"), form, at, problems)
-    return Protocol(path, read, form, has_header)
+    return columns, np.concatenate(numbers) if numbers else np.zeros(0, np.int64)
 
 
 def _check_ids(path: Path, ids: pa.ChunkedArray, at: np.ndarray, problems: Problems) -> None:

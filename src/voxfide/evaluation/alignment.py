@@ -60,6 +60,19 @@ class Trials:
     def __len__(self) -> int:
         return len(self.score)
 
+    def select(self, rows: BoolArray) -> Trials:
+        """Only the trials marked in ``rows (trials,)``."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Trials(
+            self.utterance_id[rows], self.score[rows], self.is_bonafide[rows], columns, self.warnings
+        )
+
+    def require_column(self, name: str) -> None:
+        """Raises :class:`UsageError`, saying which columns there are, if ``name`` is none."""
+        if name not in self.columns:
+            known = ", ".join(self.columns) or "none"
+            raise UsageError(f"the key has no column {name!r} (columns: {known})")
+
 
 def align(scores: Scores, key: Key, *, strict: bool = False) -> Trials:
     """Finds the label and columns of every score.
@@ -115,6 +128,35 @@ def align(scores: Scores, key: Key, *, strict: bool = False) -> Trials:
         columns={name: np.asarray(values)[kept] for name, values in key.columns.items()},
         warnings=tuple(warnings),
     )
+
+
+def align_systems(systems: Mapping[str, Scores], key: Key, *, strict: bool = False) -> dict[str, Trials]:
+    """:func:`align` for each system, all of which must have scored the same trials.
+
+    Args:
+        systems: name to scores.
+        key: what the trials are.
+        strict: rows of the key without a score are an error, also where all systems lack them.
+
+    Raises:
+        ScoreFileError: trials that some systems scored and others did not, named by system; or
+            as for :func:`align`.
+    """
+    aligned = {name: align(scores, key, strict=strict) for name, scores in systems.items()}
+    scored = {name: set(trials.utterance_id.tolist()) for name, trials in aligned.items()}
+    everything: dict[str, None] = {
+        i: None for trials in aligned.values() for i in trials.utterance_id.tolist()
+    }
+    problems = []
+    for name, ids in scored.items():
+        missing = [i for i in everything if i not in ids]
+        if missing:
+            problems.append(
+                f"{name} lacks {len(missing):,} trial(s) that others scored: {_some(missing, len(missing))}"
+            )
+    if problems:
+        raise problem_list("systems are compared on the same trials only", problems)
+    return aligned
 
 
 def _missing(key: Key, scored: BoolArray, labelled: BoolArray) -> tuple[IntArray, str]:

@@ -38,11 +38,18 @@ UNNAMED: Final = "(no value)"
 SPOOFS_ONLY: Final = "all bona fide trials are used: the column describes spoofs only"
 
 
+PAIR_SEPARATOR: Final = ","
+"""Joins the columns of a cross breakdown, as in ``attack,codec``."""
+
+
 @dataclass(frozen=True)
 class Cell:
-    """A set of trials to be measured, each class ranked; a class may be empty."""
+    """A set of trials to be measured, each class ranked; a class may be empty.
 
-    value: str
+    ``values`` has one entry a column of the breakdown, none for all trials.
+    """
+
+    values: tuple[str, ...]
     bonafide: RankedClass
     spoof: RankedClass
     note: str = ""
@@ -50,6 +57,20 @@ class Cell:
     @property
     def has_both(self) -> bool:
         return len(self.bonafide) > 0 and len(self.spoof) > 0
+
+
+@dataclass(frozen=True, eq=False)
+class _Codes:
+    """A column as numbers; whether its values describe spoofs only."""
+
+    column: str
+    names: list[str]
+    codes: IntArray
+    spoofs_only: bool
+
+    @property
+    def is_empty(self) -> bool:
+        return all(name.lower() in NO_VALUE for name in self.names)
 
 
 @dataclass(frozen=True)
@@ -68,31 +89,47 @@ class Breakdown:
         """All trials."""
         is_bonafide = self.trials.is_bonafide
         bonafide = self._ranked(np.flatnonzero(is_bonafide), BONAFIDE)
-        return Cell("", bonafide, self._ranked(np.flatnonzero(~is_bonafide), SPOOF))
+        return Cell((), bonafide, self._ranked(np.flatnonzero(~is_bonafide), SPOOF))
 
-    def by(self, column: str, pooled: Cell) -> list[Cell]:
-        """A cell for each value of ``column``; none if the column holds no value at all.
+    def by(self, columns: Sequence[str], pooled: Cell) -> list[Cell]:
+        """A cell for each combination of the columns' values; none if a column holds no value at all.
 
-        Where no bona fide trial has a value, the column describes spoofs only and every cell
-        shares the bona fide trials of ``pooled``.
+        Where no bona fide trial has a value, a column describes spoofs only and does not
+        restrict the bona fide trials of a cell: those of ``attack,codec`` are of the same codec
+        and any attack, those of ``attack`` are all of ``pooled``.
         """
-        values, codes = value_codes(self.trials.columns[column])
-        is_bonafide = self.trials.is_bonafide
-        if all(value.lower() in NO_VALUE for value in values):
+        coded = [self._codes(column) for column in columns]
+        if any(column.is_empty for column in coded):
             return []
-        spoofs = _members(np.flatnonzero(~is_bonafide), codes, len(values))
-        names = [value or UNNAMED for value in values]
-        if all(values[code].lower() in NO_VALUE for code in np.unique(codes[is_bonafide])):
-            return [
-                Cell(name, pooled.bonafide, self._ranked(rows, column, name, SPOOF), SPOOFS_ONLY)
-                for name, rows in zip(names, spoofs, strict=True)
-                if len(rows)
-            ]
-        bonafides = _members(np.flatnonzero(is_bonafide), codes, len(values))
-        return [
-            Cell(name, self._ranked(own, column, name, BONAFIDE), self._ranked(rows, column, name, SPOOF))
-            for name, own, rows in zip(names, bonafides, spoofs, strict=True)
-        ]
+        both = [column for column in coded if not column.spoofs_only]
+        bonafides = self._bonafides(both, pooled)
+        spoofs = _members(np.flatnonzero(~self.trials.is_bonafide), coded)
+        keys = set(spoofs) | (set(bonafides) if len(both) == len(coded) else set())
+        nobody = np.empty(0, dtype=np.int64)
+        cells = []
+        for key in sorted(keys):
+            values = _named(key, coded)
+            own = tuple(k for k, column in zip(key, coded, strict=True) if column in both)
+            bonafide = bonafides[own] if own in bonafides else self._ranked(nobody, BONAFIDE)
+            spoof = self._ranked(spoofs.get(key, nobody), PAIR_SEPARATOR.join(columns), *values, SPOOF)
+            cells.append(Cell(values, bonafide, spoof, "" if both else SPOOFS_ONLY))
+        return cells
+
+    def _bonafides(self, columns: Sequence[_Codes], pooled: Cell) -> dict[tuple[int, ...], RankedClass]:
+        """The bona fide trials of each combination of values; of no columns, all."""
+        if not columns:
+            return {(): pooled.bonafide}
+        name = PAIR_SEPARATOR.join(c.column for c in columns)
+        members = _members(np.flatnonzero(self.trials.is_bonafide), columns)
+        return {
+            key: self._ranked(rows, name, *_named(key, columns), BONAFIDE) for key, rows in members.items()
+        }
+
+    def _codes(self, column: str) -> _Codes:
+        names, codes = value_codes(self.trials.columns[column])
+        of_bonafide = np.unique(codes[self.trials.is_bonafide])
+        spoofs_only = all(names[code].lower() in NO_VALUE for code in of_bonafide)
+        return _Codes(column, names, codes, spoofs_only)
 
     def _ranked(self, rows: IntArray, *stream: str) -> RankedClass:
         clusters = None if self.clusters is None else self.clusters[rows]
@@ -131,8 +168,17 @@ def _text(value: Any) -> str:
     return str(value).strip()
 
 
-def _members(rows: IntArray, codes: IntArray, n_values: int) -> Sequence[IntArray]:
-    """Splits ``rows`` by their code: one array of rows for each of the values."""
-    own = codes[rows]
-    order = np.argsort(own, kind="stable")
-    return np.split(rows[order], np.cumsum(np.bincount(own, minlength=n_values))[:-1])
+def _members(rows: IntArray, columns: Sequence[_Codes]) -> dict[tuple[int, ...], IntArray]:
+    """Splits ``rows`` by their codes in every column: codes to rows, in ascending order of codes."""
+    joint = np.zeros(len(rows), dtype=np.int64)
+    for column in columns:
+        joint = joint * len(column.names) + column.codes[rows]
+    order = np.argsort(joint, kind="stable")
+    found, starts = np.unique(joint[order], return_index=True)
+    sizes = [len(column.names) for column in columns]
+    keys = zip(*(k.tolist() for k in np.unravel_index(found, sizes)), strict=True)
+    return dict(zip(keys, np.split(rows[order], starts[1:]), strict=True))
+
+
+def _named(key: Sequence[int], columns: Sequence[_Codes]) -> tuple[str, ...]:
+    return tuple(column.names[k] or UNNAMED for k, column in zip(key, columns, strict=True))

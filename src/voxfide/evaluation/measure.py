@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Final
 
 import numpy as np
 
-from voxfide.errors import UsageError
 from voxfide.evaluation.alignment import Trials
-from voxfide.evaluation.breakdown import Breakdown, Cell, cluster_codes
-from voxfide.evaluation.result import Evaluation, Group, Metric
+from voxfide.evaluation.breakdown import PAIR_SEPARATOR, Breakdown, Cell, cluster_codes
+from voxfide.evaluation.result import Evaluation, Group, Metric, group_name
 from voxfide.metrics.bootstrap import check_settings, percentile_interval, replicates
 from voxfide.metrics.dcf import act_dcf, min_dcf
 from voxfide.metrics.eer import eer
@@ -47,13 +46,16 @@ def evaluate(
 ) -> Evaluation:
     """Measures the trials, pooled and for each value of the columns in ``by``.
 
+    ``"attack,codec"`` breaks down by both at once, a group for each pair that occurs.
+
     In a column that no bona fide trial has a value for, such as the attack, each value's
     spoofs are measured against all bona fide trials. In any other column, such as the codec,
-    they are measured against the bona fide trials of that value.
+    they are measured against the bona fide trials of that value. With several columns, those
+    of the second kind choose the bona fide trials.
 
     Args:
         trials: from :func:`~voxfide.evaluation.align`.
-        by: columns to break down by.
+        by: columns, or several joined by commas, to break down by.
         n_bootstrap: samples for the intervals; 0 for none.
         confidence: of the intervals.
         seed: of the bootstrap.
@@ -66,14 +68,16 @@ def evaluate(
     """
     check_settings(n_bootstrap, confidence, seed)
     check_trials(trials.score, trials.is_bonafide)
-    by = tuple(dict.fromkeys(by))
-    _check_columns(trials, [*by, *([clusters] if clusters else [])])
+    columns_of = {name: _columns(trials, name) for name in by}
+    by = tuple(columns_of)
+    if clusters:
+        trials.require_column(clusters)
     codes, n_clusters = cluster_codes(clusters, trials.columns[clusters]) if clusters else (None, 0)
     bootstrap = _Bootstrap(n_bootstrap, confidence, seed, n_clusters)
 
     breakdown = Breakdown(trials, codes)
     pooled = breakdown.pooled()
-    cells = {column: breakdown.by(column, pooled) for column in by}
+    cells = {name: breakdown.by(columns_of[name], pooled) for name in by}
     measured = [cell for cell in chain([pooled], *cells.values()) if cell.has_both]
     samples = dict(zip(map(id, measured), _resample(measured, bootstrap), strict=True))
 
@@ -120,11 +124,14 @@ def worst_errors(trials: Trials, threshold: float, n: int = 10) -> WorstErrors:
     return WorstErrors(order[rejected & bonafide][:n], order[~rejected & ~bonafide][::-1][:n])
 
 
-def _check_columns(trials: Trials, columns: Iterable[str]) -> None:
+def _columns(trials: Trials, name: str) -> tuple[str, ...]:
+    """The columns that a breakdown names: one whose own name it is, or several joined by commas."""
+    if name in trials.columns:
+        return (name,)
+    columns = tuple(dict.fromkeys(part.strip() for part in name.split(PAIR_SEPARATOR)))
     for column in columns:
-        if column not in trials.columns:
-            known = ", ".join(trials.columns) or "none"
-            raise UsageError(f"the key has no column {column!r} (columns: {known})")
+        trials.require_column(column)
+    return columns
 
 
 def _resample(cells: Sequence[Cell], bootstrap: _Bootstrap) -> list[Samples]:
@@ -158,12 +165,14 @@ def _group(cell: Cell, samples: Samples | None, bootstrap: _Bootstrap) -> Group:
     n_bonafide, n_spoof = len(cell.bonafide), len(cell.spoof)
     if samples is None:
         lacking = "spoof" if n_bonafide else "bona fide"
-        return Group(cell.value, n_bonafide, n_spoof, None, f"no metrics: the group has no {lacking} trials")
+        note = f"no metrics: the group has no {lacking} trials"
+        return Group(group_name(cell.values), n_bonafide, n_spoof, None, note, cell.values)
     notes = [cell.note] if cell.note else []
     n_unusable = int(np.isnan(samples["eer_percent"]).sum()) if samples else 0
     if n_unusable:
         notes.append(f"{n_unusable:,} of {bootstrap.n:,} bootstrap samples lacked a class and do not count")
-    return Group(cell.value, n_bonafide, n_spoof, _metrics(cell, samples, bootstrap), "; ".join(notes))
+    metrics = _metrics(cell, samples, bootstrap)
+    return Group(group_name(cell.values), n_bonafide, n_spoof, metrics, "; ".join(notes), cell.values)
 
 
 def _macro(groups: Sequence[Group], samples: Sequence[Samples], bootstrap: _Bootstrap) -> dict[str, Metric]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,11 +24,12 @@ class Group:
     """The trials that share one value of a column.
 
     Attributes:
-        value: of the column.
+        value: of the column; of several columns, joined by " / ".
         n_bonafide: bona fide trials that were measured.
         n_spoof: spoof trials that were measured.
         metrics: every registered metric by name; None where a class is missing.
         note: what a reader of the row has to know, or empty.
+        values: of each column of the breakdown.
     """
 
     value: str
@@ -36,6 +37,12 @@ class Group:
     n_spoof: int
     metrics: dict[str, Metric] | None
     note: str = ""
+    values: tuple[str, ...] = ()
+
+
+def group_name(values: Sequence[str]) -> str:
+    """What a group of a breakdown by one or more columns is called."""
+    return " / ".join(values)
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,8 @@ class Evaluation:
         n_spoof: spoof trials.
         metrics: every registered metric by name, in its own unit.
         thresholds: in score units, of ``eer``, ``min_dcf`` and ``act_dcf``.
-        by: for each column its groups, highest EER first, those without metrics last.
+        by: for each column, or columns joined by commas, its groups: highest EER first, those
+            without metrics last.
         by_macro: for each column the plain averages over the groups that have metrics.
         n_bootstrap: bootstrap samples behind the intervals; 0 means no intervals.
         confidence: of the intervals.
@@ -85,6 +93,7 @@ class Evaluation:
 def _group_json(group: Group) -> dict[str, Any]:
     return {
         "value": group.value,
+        **({"values": list(group.values)} if len(group.values) > 1 else {}),
         "n_bonafide": group.n_bonafide,
         "n_spoof": group.n_spoof,
         **_metrics_json(group.metrics or {}),

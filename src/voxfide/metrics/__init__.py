@@ -6,8 +6,10 @@ from voxfide.metrics.auc import auc
 from voxfide.metrics.bootstrap import bootstrap_intervals
 from voxfide.metrics.cllr import cllr
 from voxfide.metrics.dcf import ASVSPOOF5_COST, DcfCost, act_dcf, min_dcf
+from voxfide.metrics.delong import DelongTest, delong_test
 from voxfide.metrics.det import DetCurve, det_curve, merged_det_curve
 from voxfide.metrics.eer import EerMethod, eer, eer_percent
+from voxfide.metrics.localisation import ScoredUtterance, range_eer, segment_eer
 from voxfide.metrics.min_cllr import calibration_loss, min_cllr
 from voxfide.metrics.spec import METRICS, MetricSpec
 from voxfide.metrics.tdcf import ASVSPOOF_TDCF, TdcfCost, TdcfEdition, min_tdcf
@@ -20,14 +22,16 @@ __all__ = [
     "ASVSPOOF5_ASV",
     "ASVSPOOF5_COST",
     "ASVSPOOF_TDCF",
+    "METRICS",
     "AdcfCost",
     "AsvRates",
     "DcfCost",
+    "DelongTest",
     "DetCurve",
     "EerMethod",
-    "METRICS",
     "MetricSpec",
     "OperatingPoint",
+    "ScoredUtterance",
     "TdcfCost",
     "TdcfEdition",
     "ThreeClasses",
@@ -37,6 +41,7 @@ __all__ = [
     "calibration_loss",
     "cllr",
     "concurrent_teer",
+    "delong_test",
     "det_curve",
     "eer",
     "eer_percent",
@@ -45,4 +50,6 @@ __all__ = [
     "min_cllr",
     "min_dcf",
     "min_tdcf",
+    "range_eer",
+    "segment_eer",
 ]

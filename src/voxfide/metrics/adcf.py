@@ -42,9 +42,7 @@ class AdcfCost:
     def __post_init__(self) -> None:
         priors = (self.p_target, self.p_nontarget, self.p_spoof)
         if not (math.isclose(sum(priors), 1, abs_tol=1e-9) and min(priors) >= 0 and self.p_target > 0):
-            raise UsageError(
-                f"priors {priors}; expected probabilities that sum to 1, the first above 0"
-            )
+            raise UsageError(f"priors {priors}; expected probabilities that sum to 1, the first above 0")
         if not all(0 < c < math.inf for c in (self.c_miss, self.c_fa_asv, self.c_fa_cm)):
             raise UsageError("a-DCF costs must be above 0")
 

@@ -143,16 +143,16 @@ def _draw(
     for start in range(0, n_bootstrap, step):
         samples = min(step, n_bootstrap - start)
         if n_clusters:
-            copies = _draw_copies(n_clusters, samples, generators["clusters"])
+            copies = draw_copies(n_clusters, samples, generators["clusters"])
             yield {name: WeightedClass(ranked, ranked.copies_of(copies)) for name, ranked in classes.items()}
         else:
             yield {
-                name: WeightedClass(ranked, _draw_copies(len(ranked), samples, generators[name]))
+                name: WeightedClass(ranked, draw_copies(len(ranked), samples, generators[name]))
                 for name, ranked in classes.items()
             }
 
 
-def _draw_copies(n: int, samples: int, generator: np.random.Generator) -> IntArray:
+def draw_copies(n: int, samples: int, generator: np.random.Generator) -> IntArray:
     """``(samples, n)``: how often each of n things comes up in n draws with replacement."""
     copies = np.empty((samples, n), dtype=np.int64)
     block = max(1, DRAW_BLOCK // n)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from voxfide.metrics.det import DetCurve, merged_det_curve
+from voxfide.report.evaluation_figures import BAND_SAMPLES, group_blocks, likelihood_blocks
 from voxfide.report.figures import det_figure, histogram_figure, rates_at
 from voxfide.report.page import Block, Figure, Figures, KeyValues, Notice, Page, Prose, Section, Stat, Stats
 from voxfide.report.players import Budget
@@ -63,11 +64,17 @@ def write_evaluation_report(
         Section("Result", _result(evaluation)),
         Section("Metrics", _metrics(evaluation)),
         Section("Errors and scores", _figures(evaluation, trials, curve)),
+        Section("Scores as likelihood ratios", likelihood_blocks(trials)),
     ]
     if evaluation.by:
-        sections.append(Section("Breakdown", _breakdown(evaluation)))
+        blocks = [*_breakdown(evaluation), *group_blocks(evaluation, trials)]
+        sections.append(Section("Breakdown", blocks))
     worst = worst_blocks(
-        trials, evaluation.thresholds["eer"], list(evaluation.by), audio_paths, budget or Budget()
+        trials,
+        evaluation.thresholds["eer"],
+        _own_columns(evaluation, trials),
+        audio_paths,
+        budget or Budget(),
     )
     sections.append(Section("Worst errors", worst))
     sections.append(Section("Limits", _limits(notes)))
@@ -123,10 +130,18 @@ def _figures(evaluation: Evaluation, trials: Trials, curve: DetCurve) -> list[Bl
     thresholds = _operating_thresholds(evaluation)
     eer = number(evaluation.metrics["eer_percent"].value, ".2f")
     marks = {"EER": f"EER {eer} %", "minDCF": f"minDCF {number(evaluation.metrics['min_dcf'].value, '.3f')}"}
+    samples = min(evaluation.n_bootstrap, BAND_SAMPLES)
+    band = f" Shaded: {evaluation.confidence * 100:g} % band, point by point." if samples else ""
     det = Figure(
-        det_figure({"scores": trials}, marks={"scores": {marks[k]: v for k, v in thresholds.items()}}),
+        det_figure(
+            {"scores": trials},
+            marks={"scores": {marks[k]: v for k, v in thresholds.items()}},
+            n_bootstrap=samples,
+            confidence=evaluation.confidence,
+            seed=evaluation.seed,
+        ),
         "Detection error trade-off: each point of the curve is one threshold, on normal-deviate axes. "
-        "Towards the lower left is better; the diagonal is where both errors are equal.",
+        f"Towards the lower left is better; the diagonal is where both errors are equal.{band}",
         f"DET curve of spoofs accepted against bona fide rejected; equal error rate {eer} %.",
     )
     histogram = Figure(
@@ -203,6 +218,12 @@ def _group_table(
         row = (group.value, metrics.get("eer_percent"), *figures, group.n_bonafide, group.n_spoof)
         rows.append((*row, note) if any(notes) else row)
     return Table(columns, rows, caption, sortable=len(rows) > 2)
+
+
+def _own_columns(evaluation: Evaluation, trials: Trials) -> list[str]:
+    """The columns that were broken down by, alone or joined with others."""
+    parts = (part.strip() for name in evaluation.by for part in (name, *name.split(",")))
+    return list(dict.fromkeys(part for part in parts if part in trials.columns))
 
 
 def _limits(notes: Sequence[str]) -> list[Block]:

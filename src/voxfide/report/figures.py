@@ -10,8 +10,10 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from voxfide.metrics.det import DetCurve, merged_det_curve
+from voxfide.report.bands import det_band
 from voxfide.report.markup import printable
 from voxfide.report.style import (
     BONAFIDE_COLOUR,
@@ -23,7 +25,7 @@ from voxfide.report.style import (
     new_figure,
     quiet_style,
 )
-from voxfide.types import BoolArray, Float64Array
+from voxfide.types import BoolArray, Float64Array, IntArray
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -59,6 +61,10 @@ def det_figure(
     systems: Mapping[str, ScoredTrials],
     *,
     marks: Mapping[str, Mapping[str, float]] | None = None,
+    n_bootstrap: int = 0,
+    confidence: float = 0.95,
+    seed: int = 0,
+    clusters: ArrayLike | None = None,
     width: float = COLUMN_WIDTH,
 ) -> Figure:
     """Detection error trade-off on normal-deviate axes (Martin et al., Eurospeech 1997).
@@ -66,6 +72,12 @@ def det_figure(
     Args:
         systems: name → trials; several are told apart by colour and dashes, with a legend.
         marks: name → {label → threshold}: operating points to be marked on that curve.
+        n_bootstrap: samples behind a confidence band around each curve, see
+            :func:`voxfide.report.bands.det_band`; 0 for none.
+        confidence: of the bands, point by point.
+        seed: of the bands.
+        clusters: ``(trials,)`` speakers, say, to resample instead of utterances; then all
+            systems must have the same trials.
         width: inches; the axes are square.
 
     Raises:
@@ -80,7 +92,17 @@ def det_figure(
         for index, (name, curve) in enumerate(curves.items()):
             shown = printable(name)
             colour = PALETTE[SERIES[index % len(SERIES)]]
-            x, y = _decimate(_probit(curve.far, low, high), _probit(curve.frr, low, high))
+            far, frr = _probit(curve.far, low, high), _probit(curve.frr, low, high)
+            kept = _decimate(far, frr)
+            x, y = far[kept], frr[kept]
+            if n_bootstrap:
+                trials = systems[name]
+                outline = det_band(
+                    trials.score, trials.is_bonafide, curve.thresholds[kept],
+                    lambda p: _probit(p, low, high),
+                    n_bootstrap=n_bootstrap, confidence=confidence, seed=seed, clusters=clusters,
+                )  # fmt: skip
+                ax.fill(*outline, color=colour, alpha=0.18, lw=0, gid=f"data-band-{shown}")
             ax.plot(x, y, color=colour, ls=DASHES[index % len(DASHES)], label=shown, gid=f"data-det-{shown}")
             _mark_points(ax, curve, (marks or {}).get(name, {}), colour, (low, high))
         if len(systems) > 1:
@@ -185,20 +207,22 @@ def _mark_points(
         low, high = ax.get_xlim()
         left = x > low + 0.7 * (high - low)
         below = left and y > low + 0.1 * (high - low)
+        near = 0.08 * (high - low)
+        if any(abs(x - a) < near and abs(y - b) < near for a, b in list(places)[:index]):
+            left, below = not left, not below  # the label of the other stands on this side
         ax.annotate(
             text, (x, y), xytext=(-6 if left else 6, -11 if below else 5), ha="right" if left else "left",
             textcoords="offset points", fontsize=7.5,
         )  # fmt: skip
 
 
-def _decimate(x: Float64Array, y: Float64Array) -> tuple[Float64Array, Float64Array]:
-    """At most ``_MAX_POINTS`` points, evenly along the curve as drawn (both ends kept)."""
+def _decimate(x: Float64Array, y: Float64Array) -> IntArray:
+    """Numbers of at most ``_MAX_POINTS`` points, evenly along the curve as drawn (both ends kept)."""
     if x.size <= _MAX_POINTS:
-        return x, y
+        return np.arange(x.size)
     length = np.concatenate([[0.0], np.cumsum(np.abs(np.diff(x)) + np.abs(np.diff(y)))])
     wanted = np.linspace(0.0, length[-1], _MAX_POINTS)
-    keep = np.unique(np.minimum(np.searchsorted(length, wanted), x.size - 1))
-    return x[keep], y[keep]
+    return np.unique(np.minimum(np.searchsorted(length, wanted), x.size - 1))
 
 
 def _score_range(groups: list[Float64Array], thresholds: Iterable[float]) -> tuple[float, float]:
