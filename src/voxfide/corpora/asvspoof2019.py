@@ -29,7 +29,7 @@ SHEET: Final = DataSheet(
         Count("dev", 24_844, 2_548, 22_296),
         Count("eval", 71_237, 7_355, 63_882),
     ),
-    counts_source="the corpus paper",
+    counts_source="the corpus paper, as public repositories repeat it",
     traps=(
         "attacks A01–A06 are in train and dev, A07–A19 in eval (where A16 is A04 and A19 is A06 again)",
         "the folders of dev and eval also hold enrolment files for speaker verification: surplus here",

@@ -35,7 +35,7 @@ SHEET_LA: Final = DataSheet(
     splits=_SPLITS,
     columns=("speaker", "codec", "transmission", "attack", "trim", "subset"),
     counts=(Count("eval", 148_176, 14_816, 133_360),),
-    counts_source="Liu et al. 2023",
+    counts_source="Liu et al. 2023, as public repositories repeat it",
     traps=_TRAPS,
 )
 
@@ -53,7 +53,7 @@ SHEET_DF: Final = DataSheet(
         "language",
     ),
     counts=(Count("eval", 533_928, 14_869, 519_059),),
-    counts_source="Liu et al. 2023; the keys list 611,829 trials in all",
+    counts_source="Liu et al. 2023, as public repositories repeat it; the keys list 611,829 trials in all",
     traps=_TRAPS,
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ SHEET: Final = DataSheet(
         Count("eval", 680_774, 138_688, 542_086),
         Count("progress", 40_765),
     ),
-    counts_source="the corpus paper and its protocol files",
+    counts_source="the corpus paper, as public repositories repeat it",
     traps=(
         "the .tsv files are separated by spaces, with ten columns; the label is the ninth",
         "flac_D and flac_E_eval also hold enrolment files of track 2 (D_A…, E_A…): surplus here",

@@ -29,7 +29,7 @@ SHEET: Final = DataSheet(
     splits=SPLITS,
     columns=("attack", "system", "accent", "speaker"),
     counts=(Count("", 80_816),),
-    counts_source="listings of the distributed folders",
+    counts_source="one public listing of the distributed folders",
     traps=(
         "the columns of protocol.txt are not documented: what was taken for files and splits is said, and "
         "without such columns there are no splits",

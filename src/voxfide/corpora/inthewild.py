@@ -23,7 +23,7 @@ SHEET: Final = DataSheet(
     layout="release_in_the_wild/meta.csv (file,speaker,label) with the audio beside it",
     columns=("speaker",),
     counts=(Count("", 31_779, 19_963, 11_816),),
-    counts_source="the distributed meta.csv",
+    counts_source="the distributed meta.csv, as public repositories count it",
     traps=(
         "there are no splits: it is an evaluation set; do not tune on it",
         "attacks are unknown; files are 16 kHz WAV in 32-bit floating point",

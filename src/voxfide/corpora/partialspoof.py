@@ -35,7 +35,7 @@ SHEET: Final = DataSheet(
     splits=("train", "dev", "eval"),
     columns=("speaker", "attack", "segments"),
     counts=(Count("train", 25_380), Count("dev", 24_844), Count("eval", 71_237)),
-    counts_source="the authors' lists",
+    counts_source="the authors' lists, as public repositories repeat them",
     options={
         "resolution": "seconds of the frames that column segments is made from: "
         f"{', '.join(RESOLUTIONS)}; by default the finest there is; none for no segments",

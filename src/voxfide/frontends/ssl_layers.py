@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from voxfide.frontends.ssl_config import SSLConfig
 
-CHUNK_FRAMES = 200
-"""Output frames (4 s) that the convolutional encoder computes at a time on a CPU: its widest
+CHUNK_FRAMES = 100
+"""Output frames (2 s) that the convolutional encoder computes at a time on a CPU: its widest
 activation (512 channels at 3.2 kHz) then stays small enough to be reused from the allocator."""
 
 FFT_BLOCK = 512
