@@ -16,7 +16,6 @@ from __future__ import annotations
 import csv
 import logging
 import math
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from voxfide.errors import ScoreFileError, UsageError
+from voxfide.files import write_atomic
 from voxfide.types import Float64Array, PathLike
 
 _log = logging.getLogger(__name__)
@@ -134,14 +134,10 @@ def write_scores(path: PathLike, utterance_id: Iterable[str], score: ArrayLike) 
         raise UsageError(f"{target}: there is no folder {target.parent} to write it into")
     rows = "".join(f"{i}\t{s!r}\n" for i, s in zip(ids, values.tolist(), strict=True))
     content = "\t".join(_ASVSPOOF5_HEADER) + "\n" + rows
-    partial = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        partial.write_text(content, encoding="utf-8", newline="\n")
-        partial.replace(target)
+        write_atomic(target, content)
     except UnicodeEncodeError as error:
         raise UsageError(f"{target}: an utterance id cannot be written as UTF-8: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _check_writable(ids: list[str], values: Float64Array) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import voxfide
-from voxfide.report.files import atomic_path
+from voxfide.files import write_atomic
 from voxfide.report.markup import escape, inline, printable, slug
 from voxfide.report.players import Players
 from voxfide.report.svg import inline_svg
@@ -141,9 +141,7 @@ class Page:
         """Writes the page as UTF-8, whole or not at all; makes the folder if it is missing."""
         path = Path(path)
         html = self.to_html()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(html.encode("utf-8"))
+        write_atomic(path, html)
         return path
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from voxfide.errors import UsageError
-from voxfide.report.files import atomic_path
+from voxfide.files import replacing
 from voxfide.types import PathLike
 
 if TYPE_CHECKING:
@@ -105,6 +105,6 @@ def save_figure(fig: Figure, path: PathLike) -> Path:
     if path.suffix.lower() not in dates:
         raise UsageError(f"{path}: figures are written as {', '.join(dates)}, not {path.suffix!r}")
     kind = path.suffix.lower()
-    with atomic_path(path) as temporary, quiet_style():
+    with replacing(path) as temporary, quiet_style():
         fig.savefig(temporary, format=kind[1:], metadata=dates[kind])
     return path
