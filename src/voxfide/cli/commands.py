@@ -31,6 +31,14 @@ FrontendOption = Annotated[
 LayersOption = Annotated[
     int | None, typer.Option("--layers", metavar="N", help="Build and run the first N layers only.")
 ]
+FrontendSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--frontend-option",
+        metavar="NAME=VALUE",
+        help="Setting of the front-end, such as weights=FILE; repeatable.",
+    ),
+]
 RevisionOption = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub id.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")]
 PrecisionOption = Annotated[str, typer.Option(help="fp32, bf16 or fp16.")]
@@ -42,6 +50,15 @@ BatchOption = Annotated[
 ]
 StrictOption = Annotated[bool, typer.Option("--strict", help="Stop at the first file that cannot be used.")]
 SplitOption = Annotated[str | None, typer.Option("--split", help="Use only rows of this split.")]
+LabelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--labels",
+        metavar="CLASS=LABEL",
+        help="Of a public classifier: bonafide=LABEL_1, spoof=...; repeatable.",
+    ),
+]
+DETECTOR_HELP = "Detector folder, hub id, or hf:ORGANISATION/NAME of a public classifier."
 
 
 def demo(
@@ -63,6 +80,7 @@ def embed(
     frontend: FrontendOption,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="STORE", help="Folder of the store.")],
     layers: LayersOption = None,
+    frontend_option: FrontendSettings = None,
     pool: Annotated[str, typer.Option(help="mean, mean_std, or none for full frames in fp16.")] = "mean",
     split: SplitOption = None,
     revision: RevisionOption = None,
@@ -80,85 +98,19 @@ def embed(
     from voxfide.manifest import Manifest
 
     rows = Manifest.read(manifest).require_valid().split(split)
-    model = _frontend(frontend, layers, revision, device, precision)
+    model = make_frontend(frontend, layers, frontend_option, revision, device, precision)
     model.pooled_dim(pool)
     with console.progress("embed") as bar:
-        make = _extractor(model, pool, workers, batch_seconds, bar, strict)
+        make = make_extractor(model, pool, workers, batch_seconds, bar, strict)
         result = embed_manifest(rows, model, out, pool=pool, make_extractor=make, on_start=bar.start)
     console.report_failures(result.failures, f"{out}/failures.csv")
     shape = f"{model.n_layers} layer(s) of {result.store.info.dim} values"
     print(f"{out}: {len(result.store):,} utterances, {shape} ({pool})")
-    _exit_if(result.failures)
-
-
-def train(
-    manifest: ManifestArgument,
-    frontend: FrontendOption,
-    backend: Annotated[str, typer.Option(help="See `voxfide backends`.", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", metavar="DETECTOR", help="Folder of the detector.")],
-    split: Annotated[str, typer.Option(help="Split to train on.")] = "train",
-    dev_split: Annotated[str, typer.Option(help="Split to measure on and choose the threshold.")] = "dev",
-    layers: LayersOption = None,
-    pool: Annotated[
-        str | None, typer.Option(help="mean or mean_std; by default what the back-end asks for.")
-    ] = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="Setting of the back-end; repeatable."),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(metavar="STORE", help="Keep features here, and use those that are there.")
-    ] = None,
-    weights: Annotated[
-        str, typer.Option(help="Front-end weights: inside the detector, or left on the hub: embed or hub.")
-    ] = "embed",
-    revision: RevisionOption = None,
-    device: DeviceOption = "auto",
-    precision: PrecisionOption = "fp32",
-    workers: WorkersOption = None,
-    batch_seconds: BatchOption = None,
-    strict: StrictOption = False,
-) -> None:
-    """Train a detector.
-
-    Fits a back-end on the features of a frozen front-end and saves both as one folder, with
-    the threshold at which the error rates meet on the development split.
-    """
-    import shutil
-
-    from voxfide.backends import BACKENDS, create_backend
-    from voxfide.manifest import Manifest
-    from voxfide.training import choose_sets
-    from voxfide.training import train as train_detector
-
-    if weights not in ("embed", "hub"):
-        raise UsageError(f"--weights {weights!r} (expected embed or hub)")
-    head = create_backend(backend, **dict(pairs(option or [], "--option")))
-    pool = pool or BACKENDS[backend].pool
-    sets = choose_sets(Manifest.read(manifest).require_valid(), split, dev_split)
-    model = _frontend(frontend, layers, revision, device, precision)
-    features = store or out.with_name(out.name + ".features")
-    with console.progress("embed") as bar:
-        make = _extractor(model, pool, workers, batch_seconds, bar, strict)
-        result = train_detector(
-            sets, model, head, store=features, pool=pool, make_extractor=make, on_start=bar.start
-        )
-    result.detector.save(out, embed_frontend=weights == "embed")
-    failed = out / "failures.csv"
-    _write_failures(failed, result.failures)
-    if store is None:
-        shutil.rmtree(features)
-    console.report_failures(result.failures, str(failed))
-    for name, values in result.metrics.items():
-        print(
-            f"{name}: EER {values['eer_percent']:.2f} %, Cllr {values['cllr']:.3f}, AUC {values['auc']:.3f}"
-        )
-    print(f"{out}: detector {model.name} + {backend}, threshold {result.detector.threshold:.4f}")
-    _exit_if(result.failures)
+    exit_if(result.failures)
 
 
 def score(
-    detector: Annotated[Path, typer.Argument(metavar="DETECTOR", help="Detector folder or hub id.")],
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help=DETECTOR_HELP)],
     manifest: ManifestArgument,
     out: Annotated[Path, typer.Option("-o", "--out", metavar="SCORES", help="Score file to write.")],
     split: SplitOption = None,
@@ -169,6 +121,7 @@ def score(
     uncalibrated: Annotated[
         bool, typer.Option("--uncalibrated", help="Leave the detector's calibration out.")
     ] = False,
+    labels: LabelsOption = None,
 ) -> None:
     """Score a manifest with a detector.
 
@@ -176,28 +129,36 @@ def score(
     natural-log likelihood ratios. Run again after an interruption, it goes on where it was.
     """
     from voxfide.cli.provenance import write_score_facts
-    from voxfide.detector import Detector
+    from voxfide.detectors import load_detector
     from voxfide.devices import resolve_device
     from voxfide.manifest import Manifest
     from voxfide.scoring import score_manifest
 
     rows = Manifest.read(manifest).require_valid().split(split)
-    model = Detector.from_pretrained(str(detector), device=resolve_device(device))
+    named = dict(pairs(labels or [], "--labels"))
+    model = load_detector(detector, device=resolve_device(device), labels=named)
     if uncalibrated:
         model = model.uncalibrated()
     with console.progress("score") as bar:
-        make = _extractor(model.frontend, model.pool, workers, batch_seconds, bar, strict)
-        result = score_manifest(model, rows, out, make_extractor=make, on_start=bar.start)
-    write_score_facts(out, model, str(detector), rows, split, result)
+        result = score_manifest(
+            model,
+            rows,
+            out,
+            make_extractor=lambda: model.extractor(
+                workers=workers, batch_seconds=batch_seconds, progress=bar, strict=strict
+            ),
+            on_start=bar.start,
+        )
+    write_score_facts(out, model, detector, rows, split, result)
     console.report_failures(result.failures, f"{out}.failures.csv")
     print(f"{out}: {result.n_scored:,} scores")
-    _exit_if(result.failures)
+    exit_if(result.failures)
 
 
 def detect(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, audio or video.")],
     detector: Annotated[
-        str | None, typer.Option("--detector", metavar="DETECTOR", help="Detector folder or hub id.")
+        str | None, typer.Option("--detector", metavar="DETECTOR", help=DETECTOR_HELP)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
     threshold: Annotated[
@@ -208,13 +169,14 @@ def detect(
         typer.Option(help="Of bona fide; a calibrated detector's probability and threshold follow."),
     ] = None,
     device: DeviceOption = "auto",
+    labels: LabelsOption = None,
 ) -> None:
     """Score recordings.
 
     Any audio or video container, any length. Higher scores mean more bona fide. A calibrated
     detector also says how probable bona fide is at a stated prior.
     """
-    from voxfide.detector import Detector
+    from voxfide.detectors import load_detector
     from voxfide.devices import resolve_device
 
     if detector is None:
@@ -222,7 +184,8 @@ def detect(
             "no detector is bundled in this version: give --detector FOLDER (`voxfide train` makes one; "
             "`voxfide demo` makes one that knows synthetic test signals only)"
         )
-    model = Detector.from_pretrained(detector, device=resolve_device(device))
+    named = dict(pairs(labels or [], "--labels"))
+    model = load_detector(detector, device=resolve_device(device), labels=named)
     reading = Reading.of(model, prior, threshold)
     failed = False
     for file in files:
@@ -241,19 +204,30 @@ def detect(
             print(json.dumps(reading.to_json(found), ensure_ascii=False), flush=True)
         else:
             print(reading.to_text(found), flush=True)
-    _exit_if(failed)
+    exit_if(failed)
 
 
-def _frontend(name: str, layers: int | None, revision: str | None, device: str, precision: str) -> Frontend:
+def make_frontend(
+    name: str,
+    layers: int | None,
+    options: list[str] | None,
+    revision: str | None,
+    device: str,
+    precision: str,
+) -> Frontend:
     from voxfide.devices import resolve_device
     from voxfide.frontends import create_frontend
 
+    settings = {key: plain_value(value) for key, value in pairs(options or [], "--frontend-option")}
+    clash = sorted({"n_layers", "revision", "precision", "device", "name"} & set(settings))
+    if clash:
+        raise UsageError(f"--frontend-option {clash[0]}: has an option of its own (see --help)")
     return create_frontend(
-        name, layers, revision=revision, precision=precision, device=resolve_device(device)
+        name, layers, revision=revision, precision=precision, device=resolve_device(device), **settings
     )
 
 
-def _extractor(
+def make_extractor(
     frontend: Frontend,
     pool: str,
     workers: int | None,
@@ -275,7 +249,16 @@ def pairs(items: list[str], option: str) -> list[tuple[str, str]]:
     return [(name, value) for name, _, value in found]
 
 
-def _write_failures(path: Path, failures: list[Any]) -> None:
+def plain_value(text: str) -> Any:
+    """A number, ``true`` or ``false`` as such; any other text, such as a path, as it is."""
+    try:
+        value = json.loads(text, parse_constant=str)
+    except ValueError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def write_failures(path: Path, failures: list[Any]) -> None:
     from voxfide.files import write_atomic
     from voxfide.jobs import failures_csv
 
@@ -283,6 +266,6 @@ def _write_failures(path: Path, failures: list[Any]) -> None:
         write_atomic(path, failures_csv(failures))
 
 
-def _exit_if(failed: object) -> None:
+def exit_if(failed: object) -> None:
     if failed:
         raise typer.Exit(EXIT_FAILED_FILES)

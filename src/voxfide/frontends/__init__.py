@@ -11,6 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxfide.errors import CheckpointError, UnknownNameError, UsageError
+from voxfide.frontends import specs_released as specs_released
+from voxfide.frontends import specs_speaker as specs_speaker
+from voxfide.frontends import specs_waveform as specs_waveform
 from voxfide.frontends.specs import FRONTENDS, FrontendSpec
 from voxfide.registry import load_object
 
@@ -19,7 +22,18 @@ if TYPE_CHECKING:
 
 __all__ = ["FRONTENDS", "FrontendSpec", "create_frontend", "restore_frontend"]
 
-KINDS = {"lfcc": "voxfide.frontends.lfcc:Lfcc", "ssl": "voxfide.frontends.ssl:SSLFrontend"}
+KINDS = {
+    "lfcc": "voxfide.frontends.lfcc:Lfcc",
+    "ssl": "voxfide.frontends.ssl:SSLFrontend",
+    "beats": "voxfide.frontends.beats:Beats",
+    "decoar2": "voxfide.frontends.decoar2:Decoar2",
+    "leaf": "voxfide.frontends.leaf:Leaf",
+    "ecapa": "voxfide.frontends.ecapa:EcapaFrontend",
+    "titanet": "voxfide.frontends.titanet:TitaNetFrontend",
+    "yamnet": "voxfide.frontends.yamnet:YamnetFrontend",
+    "ge2e": "voxfide.frontends.ge2e:Ge2eFrontend",
+    "waveform": "voxfide.frontends.waveform:Waveform",
+}
 """Kind of front-end, as a detector's configuration names it, to the class that restores it."""
 
 
@@ -40,13 +54,16 @@ def create_frontend(
         revision: branch, tag or commit of a hub id.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         device: a torch device.
-        options: settings of front-ends that have any (``lfcc``: analysis parameters).
+        options: settings of front-ends that have any (``lfcc``: analysis parameters; ``weights``:
+            path of the official release's file, for those that are no model folder).
 
     Raises:
         UnknownNameError: neither registered, nor a hub id, nor a folder.
         UsageError: more layers than there are, or an option that does not apply.
         CheckpointError: weights that cannot be found or do not fit.
     """
+    # A release that is no model folder is known by its registered name, also where its hub id is given.
+    name = next((s.name for s in FRONTENDS if s.weights_file and s.hub_id == name), name)
     if name in FRONTENDS:
         spec = FRONTENDS[name]
         if n_layers is not None and not 1 <= n_layers <= spec.n_layers:

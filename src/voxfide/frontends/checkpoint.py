@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,8 +42,16 @@ class ModelSource:
     revision: str | None = None
 
 
-def locate(name: str, revision: str | None = None) -> ModelSource:
+def locate(
+    name: str, revision: str | None = None, also: Sequence[str] = (), **hub_options: Any
+) -> ModelSource:
     """A local folder as it is, or a hub id downloaded (or found in the hub cache).
+
+    Args:
+        name: folder or hub id.
+        revision: branch, tag or commit of a hub id.
+        also: further files that are taken if they are there.
+        hub_options: those of :func:`~voxfide.hub.download`.
 
     Raises:
         CheckpointError: neither; says what to do without a network.
@@ -60,13 +69,14 @@ def locate(name: str, revision: str | None = None) -> ModelSource:
         name,
         ["config.json"],
         WEIGHT_FILES,
-        ["preprocessor_config.json"],
+        ["preprocessor_config.json", *also],
         revision=revision,
         advice=WITHOUT_HUB,
+        **hub_options,
     )
     index = found.folder / "model.safetensors.index.json"
     if index.exists() and not (found.folder / "model.safetensors").exists():
-        download(name, _shards(index), revision=found.commit, advice=WITHOUT_HUB)
+        download(name, _shards(index), revision=found.commit, advice=WITHOUT_HUB, **hub_options)
     return ModelSource(found.folder, name, found.commit)
 
 
@@ -78,8 +88,10 @@ def _shards(index: Path) -> list[str]:
     return sorted(set(shards.values()))
 
 
-def load_encoder(folder: Path, n_layers: int | None = None) -> SSLEncoder:
+def load_encoder(folder: Path, n_layers: int | None = None, head_states: bool = False) -> SSLEncoder:
     """Builds the first ``n_layers`` layers of the model in ``folder`` with its weights, in eval mode.
+
+    ``head_states`` are those of :class:`~voxfide.frontends.ssl_model.SSLEncoder`.
 
     Raises:
         CheckpointError: no configuration or weights, missing tensors, or wrong shapes.
@@ -87,7 +99,7 @@ def load_encoder(folder: Path, n_layers: int | None = None) -> SSLEncoder:
     """
     config = SSLConfig.from_folder(folder)
     with torch.device("meta"):
-        model = SSLEncoder(config, n_layers)
+        model = SSLEncoder(config, n_layers, head_states)
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     state = _read_state(folder, wanted)
     problems = [f"missing {k}" for k in wanted if k not in state]
@@ -112,8 +124,8 @@ def _read_state(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, T
     """Tensors under the names of :class:`SSLEncoder`, weight norm resolved."""
     norms: dict[str, Tensor] = {}
     state: dict[str, Tensor] = {}
-    for name, read in _tensors(folder):
-        key = _plain_name(name)
+    for name, read in stored_tensors(folder):
+        key = plain_name(name)
         if key in wanted:
             state[key] = read()
         elif key.startswith(POS_CONV):
@@ -131,14 +143,15 @@ def _read_state(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, T
     return state
 
 
-def _plain_name(name: str) -> str:
+def plain_name(name: str) -> str:
+    """A tensor's name without the prefix that models with a task head put before it."""
     for prefix in PREFIXES:
         if name.startswith(prefix):
             return name.removeprefix(prefix)
     return name
 
 
-def _tensors(folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
+def stored_tensors(folder: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     """Names in a checkpoint, each with a function that reads its tensor."""
     single, index, pickled = (folder / f for f in WEIGHT_FILES)
     if single.exists():
@@ -180,41 +193,69 @@ def _pickled(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
             yield name, partial(torch.Tensor.clone, tensor)
 
 
-def save_encoder(model: SSLEncoder, folder: Path) -> None:
+def save_encoder(model: SSLEncoder, folder: Path, mask: Tensor | None = None) -> None:
     """Writes ``config.json``, ``preprocessor_config.json`` and ``model.safetensors`` as transformers does.
 
     The folder loads in ``transformers`` with ``AutoModel.from_pretrained`` and here
     with :func:`load_encoder`. A model cut to n layers is written as one of n layers;
-    a pre-norm model's final norm, which no hidden state uses, is written as identity.
+    a pre-norm model's final norm, where no hidden state uses it, is written as identity.
+    ``mask (dim,)`` is the vector that stands for masked frames; zero where left out.
     """
     from safetensors.torch import save as to_bytes
 
     config = {
-        **model.config.to_dict(),
-        "num_hidden_layers": model.n_layers,
+        **transformers_config(model.config, model.n_layers),
         "architectures": [MODEL_CLASSES[model.config.model_type]],
-        "num_feat_extract_layers": len(model.config.conv_dim),
         "layerdrop": 0.0,
-    }  # fmt: skip
-    do_normalize = config.pop("do_normalize")
-    preprocessor = {
+    }
+    state = transformers_state(model.config, model.state_dict())
+    if mask is not None:
+        state["masked_spec_embed"] = mask.detach().float().cpu().contiguous()
+    write_atomic(folder / "model.safetensors", to_bytes(state, metadata={"format": "pt"}))
+    preprocessor = preprocessor_config(model.config)
+    for name, values in (("config.json", config), ("preprocessor_config.json", preprocessor)):
+        write_atomic(folder / name, json.dumps(values, indent=2) + "\n")
+
+
+def transformers_config(config: SSLConfig, n_layers: int) -> dict[str, Any]:
+    """The architecture as ``config.json`` of a model of ``n_layers`` layers states it."""
+    values = {
+        **config.to_dict(),
+        "num_hidden_layers": n_layers,
+        "num_feat_extract_layers": len(config.conv_dim),
+    }
+    del values["do_normalize"]
+    return values
+
+
+def preprocessor_config(config: SSLConfig) -> dict[str, Any]:
+    """``preprocessor_config.json``."""
+    return {
         "feature_extractor_type": "Wav2Vec2FeatureExtractor",
-        "do_normalize": do_normalize,
+        "do_normalize": config.do_normalize,
         "feature_size": 1,
         "padding_side": "right",
         "padding_value": 0.0,
-        "return_attention_mask": model.config.feat_extract_norm == "layer",
+        "return_attention_mask": config.feat_extract_norm == "layer",
         "sampling_rate": 16000,
     }
-    state = {k: v.detach().cpu().contiguous() for k, v in model.state_dict().items()}
-    if not model.config.conv_pos_batch_norm:
+
+
+def transformers_state(
+    config: SSLConfig, tensors: Mapping[str, Tensor], prefix: str = ""
+) -> dict[str, Tensor]:
+    """Tensors of an :class:`SSLEncoder` under the names that ``transformers`` gives them.
+
+    The positional convolution is split into gain and direction (weight norm); what the encoder
+    does not have is the identity (final norm) or zero (the vector that stands for masked frames).
+    """
+    state = {k: v.detach().cpu().contiguous() for k, v in tensors.items()}
+    if not config.conv_pos_batch_norm:
         weight = state.pop(POS_CONV + "weight")
         state[POS_CONV + "parametrizations.weight.original0"] = weight.norm(dim=(0, 1), keepdim=True)
         state[POS_CONV + "parametrizations.weight.original1"] = weight
-    dim = model.config.hidden_size
+    dim = config.hidden_size
     state.setdefault("encoder.layer_norm.weight", torch.ones(dim))
     state.setdefault("encoder.layer_norm.bias", torch.zeros(dim))
     state["masked_spec_embed"] = torch.zeros(dim)
-    write_atomic(folder / "model.safetensors", to_bytes(state, metadata={"format": "pt"}))
-    for name, values in (("config.json", config), ("preprocessor_config.json", preprocessor)):
-        write_atomic(folder / name, json.dumps(values, indent=2) + "\n")
+    return {prefix + k: v for k, v in state.items()}

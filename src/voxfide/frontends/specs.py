@@ -24,6 +24,7 @@ class FrontendSpec:
         n_layers, dim, n_parameters: of the full model.
         open_condition: whether ASVspoof 5's open condition allows it; None where
             there is no training data.
+        weights_file: name of the official release's weights file, where that is no model folder.
         architecture: configuration of the official release, for SSL models.
     """
 
@@ -39,6 +40,7 @@ class FrontendSpec:
     link: str
     open_condition: bool | None
     hub_id: str | None = None
+    weights_file: str = ""
     citation: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
 

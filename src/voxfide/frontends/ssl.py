@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor
-
 from voxfide.errors import UsageError
-from voxfide.frontends.base import Frontend
 from voxfide.frontends.checkpoint import ModelSource, load_encoder, locate
+from voxfide.frontends.layered import LayeredFrontend
 from voxfide.frontends.specs import FRONTENDS
 from voxfide.frontends.ssl_config import SSLConfig
 from voxfide.frontends.ssl_model import SSLEncoder
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
-
-class SSLFrontend(Frontend):
+class SSLFrontend(LayeredFrontend):
     """Hidden states of blocks 1...n of a wav2vec 2.0, HuBERT or WavLM model, frozen.
 
     Every utterance is computed as if alone: there is no padding for an attention mask
@@ -26,7 +20,7 @@ class SSLFrontend(Frontend):
     layer's GroupNorm sees the utterance's own samples only.
 
     Args:
-        encoder: the truncated model.
+        encoder: the truncated model. Where it yields ``head_states``, these are its layers.
         name: what it is called in reports.
         source: where its weights came from, if from a folder or hub.
         precision: ``fp32``, ``bf16`` or ``fp16``, by autocast.
@@ -34,20 +28,17 @@ class SSLFrontend(Frontend):
 
     kind: ClassVar[str] = "ssl"
     source_modules: ClassVar[tuple[str, ...]] = tuple(
-        f"voxfide.frontends.{module}" for module in ("ssl", "ssl_config", "ssl_layers", "ssl_model")
+        f"voxfide.frontends.{module}"
+        for module in ("layered", "ssl", "ssl_config", "ssl_layers", "ssl_model")
     )
+    encoder: SSLEncoder
 
     def __init__(
         self, encoder: SSLEncoder, name: str, source: ModelSource | None = None, precision: str = "fp32"
     ) -> None:
-        super().__init__()
-        if precision not in DTYPES:
-            raise UsageError(f"precision {precision!r} (expected one of {', '.join(DTYPES)})")
-        self.encoder = encoder
-        self.name = name
+        super().__init__(encoder, name, precision)
         self.source = source
-        self.precision = precision
-        self.n_layers = encoder.n_layers
+        self.n_layers = encoder.n_states
         self.dim = encoder.config.hidden_size
         self.hop_samples = encoder.config.hop_samples
         self.min_samples = encoder.config.receptive_field
@@ -55,34 +46,20 @@ class SSLFrontend(Frontend):
     @classmethod
     def from_settings(cls, name: str, settings: dict[str, Any]) -> SSLFrontend:
         """Builds the architecture that :meth:`settings` described; weights are to be loaded into it."""
-        encoder = SSLEncoder(SSLConfig.from_dict(settings["config"]), settings["n_layers"])
+        config = SSLConfig.from_dict(settings["config"])
+        encoder = SSLEncoder(config, settings["n_layers"], settings.get("head_states", False))
         return cls(encoder.requires_grad_(False), name, None, settings["precision"])
 
     def settings(self) -> dict[str, Any]:
-        return {
+        settings = {
             "config": self.encoder.config.to_dict(),
-            "n_layers": self.n_layers,
+            "n_layers": self.encoder.n_layers,
             "precision": self.precision,
         }
+        return settings | ({"head_states": True} if self.encoder.encoder.head_states else {})
 
     def n_frames(self, n_samples: int) -> int:
         return self.encoder.n_frames(n_samples)
-
-    def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yields layers 1...n, packed ``(sum of frames, dim)`` float32."""
-        dtype = DTYPES[self.precision]
-        # A generator would leave autocast open while its caller works, so it is entered for each step.
-        steps = iter(self.encoder(waveforms))
-        while True:
-            with torch.autocast(self.device.type, dtype=dtype, enabled=dtype != torch.float32):
-                layer = next(steps, None)
-            if layer is None:
-                return
-            yield layer.float()
-
-    def train(self, mode: bool = True) -> SSLFrontend:
-        """Frozen: stays in eval mode, whatever the module around it does."""
-        return super().train(False)
 
 
 def make(

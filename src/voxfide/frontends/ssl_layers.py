@@ -4,7 +4,7 @@ Packed means: frames of all utterances stand one after another in one
 ``(frames, dim)`` array and ``frames: list[int]`` says where each ends. Linear layers
 and norms never see the boundaries; the positional convolution and attention respect
 them. Parameter names are those of ``transformers``, so that official checkpoints
-load by name.
+load by name. Dropout is 0 unless fine-tuning sets it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from voxfide.frontends.ssl_config import SSLConfig
+from voxfide.frontends.ssl_gradient import LongConv
 
 CHUNK_FRAMES = 100
 """Output frames (2 s) that the convolutional encoder computes at a time on a CPU: its widest
@@ -132,9 +134,10 @@ class FeatureProjection(nn.Module):
         eps = config.layer_norm_eps
         self.layer_norm = nn.LayerNorm(config.conv_dim[-1], eps=eps) if config.feat_proj_layer_norm else None
         self.projection = nn.Linear(config.conv_dim[-1], config.hidden_size)
+        self.dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.projection(x if self.layer_norm is None else self.layer_norm(x))
+        return self.dropout(self.projection(x if self.layer_norm is None else self.layer_norm(x)))
 
 
 class PositionalConv(nn.Module):
@@ -161,8 +164,12 @@ class PositionalConv(nn.Module):
         place = torch.arange(len(x), device=x.device) + owner * gap
         spaced = x.new_zeros(len(x) + (len(frames) + 1) * gap, x.shape[1]).index_copy(0, place + gap, x)
         plain = x.device.type == "cpu" and x.dtype == torch.float32
-        if plain and not torch.is_grad_enabled() and not torch.is_autocast_enabled("cpu"):
+        plain = plain and not torch.is_autocast_enabled("cpu")
+        if plain and not torch.is_grad_enabled():
             y = self._by_fft(spaced)
+        elif plain and kernel <= FFT_BLOCK // 2:
+            conv = self.conv
+            y = LongConv.apply(spaced.T.contiguous(), conv.weight, conv.bias, conv.groups).T
         else:
             y = self.conv(spaced.T[None])[0].T
         return self.activation(y.index_select(0, place))
@@ -182,7 +189,9 @@ class PositionalConv(nn.Module):
     def _weight_spectrum(self) -> Tensor:
         weight = self.conv.weight
         version = weight._version if not weight.is_inference() else 0
-        if self._spectrum is None or self._spectrum[0] != version:
+        # A weight computed anew from its parts, as in fine-tuning, tells nothing by its version.
+        kept = not is_parametrized(self.conv)
+        if self._spectrum is None or self._spectrum[0] != version or not kept:
             groups = self.conv.groups
             taps = weight.detach().view(groups, -1, *weight.shape[1:])  # (groups, out, in, kernel)
             spectrum = torch.fft.rfft(taps, n=FFT_BLOCK).conj().resolve_conj()
@@ -211,6 +220,7 @@ class Attention(nn.Module):
             self.gru_rel_pos_linear = nn.Linear(dim // self.heads, 8)
         if has_bias_table:
             self.rel_attn_embed = nn.Embedding(config.num_buckets, self.heads)
+        self.dropout = 0.0
 
     def forward(self, x: Tensor, frames: Sequence[int], biases: dict[int, Tensor]) -> Tensor:
         """Packed ``(frames, dim)`` to the same; ``biases[T]`` is the ``(heads, T, T)`` position bias."""
@@ -244,7 +254,8 @@ class Attention(nn.Module):
                 mask = mask.masked_fill(~valid[:, None, None, :], float("-inf"))
         elif valid is not None:
             mask = valid[:, None, None, :]
-        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        dropped = self.dropout if self.training else 0.0
+        out = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=dropped)
         return out.transpose(1, 2).reshape(batch, size, dim)
 
     def _by_runs(
@@ -286,9 +297,12 @@ class FeedForward(nn.Module):
         self.intermediate_dense = nn.Linear(config.hidden_size, config.intermediate_size)
         self.intermediate_act_fn = activation(config.hidden_act)
         self.output_dense = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.intermediate_dropout = nn.Dropout(0.0)
+        self.output_dropout = nn.Dropout(0.0)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output_dense(self.intermediate_act_fn(self.intermediate_dense(x)))
+        x = self.intermediate_dropout(self.intermediate_act_fn(self.intermediate_dense(x)))
+        return self.output_dropout(self.output_dense(x))
 
 
 class TransformerLayer(nn.Module):
@@ -300,11 +314,12 @@ class TransformerLayer(nn.Module):
         self.layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.feed_forward = FeedForward(config)
         self.final_layer_norm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        self.dropout = nn.Dropout(0.0)
         self.norm_first = config.do_stable_layer_norm
 
     def forward(self, x: Tensor, frames: Sequence[int], biases: dict[int, Tensor]) -> Tensor:
         if self.norm_first:
-            x = x + self.attention(self.layer_norm(x), frames, biases)
+            x = x + self.dropout(self.attention(self.layer_norm(x), frames, biases))
             return x + self.feed_forward(self.final_layer_norm(x))
-        x = self.layer_norm(x + self.attention(x, frames, biases))
+        x = self.layer_norm(x + self.dropout(self.attention(x, frames, biases)))
         return self.final_layer_norm(x + self.feed_forward(x))

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from voxfide.errors import UsageError
 from voxfide.frontends.ssl_config import SSLConfig
@@ -36,19 +37,28 @@ def relative_position_buckets(size: int, n_buckets: int, max_distance: int) -> T
 
 
 class TransformerEncoder(nn.Module):
-    """Positional convolution and ``n_layers`` blocks on packed frames."""
+    """Positional convolution and ``n_layers`` blocks on packed frames.
 
-    def __init__(self, config: SSLConfig, n_layers: int) -> None:
+    Attributes:
+        layerdrop: in training, probability that a block is left out (Fan et al. 2020).
+        gradient_checkpointing: compute blocks again in the backward pass, to save memory.
+    """
+
+    def __init__(self, config: SSLConfig, n_layers: int, head_states: bool = False) -> None:
         super().__init__()
         self.config = config
+        self.head_states = head_states
         self.pos_conv_embed = PositionalConv(config)
-        # Pre-norm models apply this norm only after their last layer, beyond the hidden states.
+        # Pre-norm models apply this norm only after their last layer, beyond the hidden states of blocks.
         self.layer_norm = (
             None
-            if config.do_stable_layer_norm
+            if config.do_stable_layer_norm and not head_states
             else nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         )
+        self.dropout = nn.Dropout(0.0)
         self.layers = nn.ModuleList(TransformerLayer(config, i) for i in range(n_layers))
+        self.layerdrop = 0.0
+        self.gradient_checkpointing = False
 
     def position_bias(self, size: int) -> Tensor:
         """WavLM's ``(heads, size, size)`` bias, before the gate."""
@@ -60,17 +70,33 @@ class TransformerEncoder(nn.Module):
         return by_offset.unfold(1, size, 1).flip(1)
 
     def forward(self, x: Tensor, frames: Sequence[int]) -> Iterator[Tensor]:
-        """Yields the output of each block, packed ``(frames, dim)``."""
+        """Yields the output of each block, packed ``(frames, dim)``; see ``head_states`` of the model."""
+        norm_first = self.config.do_stable_layer_norm
         x = x + self.pos_conv_embed(x, frames)
-        if self.layer_norm is not None:
+        if self.layer_norm is not None and not norm_first:
             x = self.layer_norm(x)
+        x = self.dropout(x)
+        if self.head_states:
+            yield x
         biases: dict[int, Tensor] = {}
         if self.config.model_type == "wavlm":
             sizes = set(frames) if x.device.type == "cpu" else {max(frames)}
             biases = {size: self.position_bias(size) for size in sizes}
-        for layer in self.layers:
-            x = layer(x, frames, biases)
+        for index, layer in enumerate(self.layers):
+            # The first block is never dropped: in WavLM it holds the position bias of all.
+            if not (index and self.training and self.layerdrop and torch.rand(()) < self.layerdrop):
+                x = self._block(layer, x, frames, biases)
             yield x
+        if norm_first and self.layer_norm is not None:
+            yield self.layer_norm(x)
+
+    def _block(self, layer: nn.Module, x: Tensor, frames: Sequence[int], biases: dict[int, Tensor]) -> Tensor:
+        if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):
+            out: Tensor = layer(x, frames, biases)
+        else:
+            # With use_reentrant=True, WavLM's shared bias makes the backward pass run on and on.
+            out = checkpoint(layer, x, frames, biases, use_reentrant=False)
+        return out
 
 
 class SSLEncoder(nn.Module):
@@ -79,12 +105,14 @@ class SSLEncoder(nn.Module):
     Args:
         config: the model's configuration.
         n_layers: how many blocks to build; all of them where left out.
+        head_states: yield what classification heads read, states 0...n: the transformer's input, then
+            the blocks' outputs; and of a pre-norm model the last one after the final norm once more.
 
     Raises:
         UsageError: ``n_layers`` outside ``1 ... config.num_hidden_layers``.
     """
 
-    def __init__(self, config: SSLConfig, n_layers: int | None = None) -> None:
+    def __init__(self, config: SSLConfig, n_layers: int | None = None, head_states: bool = False) -> None:
         super().__init__()
         n_layers = config.num_hidden_layers if n_layers is None else n_layers
         if not 1 <= n_layers <= config.num_hidden_layers:
@@ -96,7 +124,14 @@ class SSLEncoder(nn.Module):
         self.n_layers = n_layers
         self.feature_extractor = ConvEncoder(config)
         self.feature_projection = FeatureProjection(config)
-        self.encoder = TransformerEncoder(config, n_layers)
+        self.encoder = TransformerEncoder(config, n_layers, head_states)
+
+    @property
+    def n_states(self) -> int:
+        """How many hidden states it yields."""
+        if not self.encoder.head_states:
+            return self.n_layers
+        return 1 + self.n_layers + self.config.do_stable_layer_norm
 
     def n_frames(self, n_samples: int) -> int:
         """Frames of ``n_samples`` samples; 0 below the receptive field."""
@@ -108,11 +143,14 @@ class SSLEncoder(nn.Module):
         Args:
             waveforms: ``(samples,)`` float32 each, at least the receptive field long.
         """
+        yield from self.encoder(*self.project(waveforms))
+
+    def project(self, waveforms: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+        """What enters the transformer, packed ``(sum of frames, dim)``, and frames of each utterance."""
         if self.config.do_normalize:
             waveforms = [normalise(w) for w in waveforms]
         features = [self.feature_extractor(w) for w in waveforms]
-        frames = [len(f) for f in features]
-        yield from self.encoder(self.feature_projection(torch.cat(features)), frames)
+        return self.feature_projection(torch.cat(features)), [len(f) for f in features]
 
 
 def normalise(waveform: Tensor) -> Tensor:
