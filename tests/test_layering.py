@@ -22,21 +22,28 @@ LAYERS = [
     ("calibration",),
     ("scores",),
     ("evaluation",),
+    ("fusion",),
     ("audio",),
     ("decoding",),
+    ("conditions",),
     ("manifest", "manifest_io", "manifest_checks"),
+    ("jobs",),
+    ("crops",),
     ("resynthesis",),
+    ("augment",),
     ("corpora",),
     ("devices",),
     ("frontends",),
     ("backends",),
-    ("engine", "jobs"),
-    ("extraction",),
+    ("engine",),
+    ("extraction", "pieces"),
     ("store",),
     ("embeddings",),
-    ("detector", "detector_card", "detector_files"),
+    ("detector", "detector_card", "detector_files", "detector_transformers"),
+    ("ensemble", "detectors"),
     ("training", "scoring"),
     ("report",),
+    ("studies",),
     ("cli", "demo", "__main__"),
 ]
 """Top-level modules from the ground up; a module imports from its own layer and those before it."""
@@ -44,6 +51,7 @@ LAYERS = [
 LEVEL = {name: i for i, names in enumerate(LAYERS) for name in names}
 TORCH_FREE = (
     "metrics", "calibration", "scores", "evaluation", "report", "audio", "manifest", "corpora", "resynthesis",
+    "crops", "augment", "fusion", "conditions",
 )  # fmt: skip
 FORBIDDEN = {
     "torchaudio", "torchcodec", "torchvision", "speechbrain", "s3prl", "nemo-toolkit", "fairseq", "mlflow",

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,19 @@ import torch
 from huggingface_hub import ModelHubMixin
 
 from voxfide import __version__
-from voxfide.audio import AUDIO_SETTINGS, AudioInfo, stream_audio
+from voxfide.audio import AUDIO_SETTINGS, AudioInfo, AudioStream, stream_audio
 from voxfide.backends.base import Backend
+from voxfide.backends.classifier import ClassifierBackend
+from voxfide.backends.neural import NeuralBackend
 from voxfide.calibration import CalibrationRecord
-from voxfide.detector_files import FORMAT, read_detector, write_detector
+from voxfide.crops import WHOLE, Crop
+from voxfide.detector_files import FORMAT, read_detector, write_calibration, write_detector
+from voxfide.detector_transformers import FORM as TRANSFORMERS_FORM
 from voxfide.errors import AudioError, CheckpointError, UsageError
-from voxfide.extraction import pooled_features
+from voxfide.extraction import Extractor, pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
 from voxfide.hub import download, is_hub_id
+from voxfide.pieces import BATCH_SECONDS, PieceScores, chunk_seconds, frame_scores, pieces, score_pieces
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
 
 
@@ -57,13 +62,14 @@ class Detector(ModelHubMixin):
     Args:
         frontend: with its weights.
         backend: trained.
-        pool: how the back-end's features are averaged over time.
+        pool: how the back-end's features are averaged over time; ``none`` for full frames.
         threshold: score from which a recording counts as bona fide. Chosen where the two
             error rates meet on the development set if there was one, else 0 (equal odds). Of a
             calibrated detector the Bayes threshold of the stated prior and costs.
         training: what it was trained on and how it fared, for the model card.
         calibration: makes its scores likelihood ratios; set by :meth:`calibrated`.
         raw_threshold: of a calibrated detector, the threshold of its uncalibrated scores.
+        crop: the part of a recording that a back-end on full frames scores.
     """
 
     frontend: Frontend
@@ -73,6 +79,7 @@ class Detector(ModelHubMixin):
     training: dict[str, Any] = field(default_factory=dict)
     calibration: CalibrationRecord | None = None
     raw_threshold: float = 0.0
+    crop: Crop = WHOLE
 
     def __post_init__(self) -> None:
         if self.pool not in self.backend.pools:
@@ -80,11 +87,42 @@ class Detector(ModelHubMixin):
                 f"back-end {self.backend.name} takes {' or '.join(self.backend.pools)} features, "
                 f"not pool {self.pool!r}"
             )
+        if self.crop != WHOLE and not isinstance(self.backend, NeuralBackend):
+            raise UsageError(f"back-end {self.backend.name} averages whole recordings: it takes no crop")
 
-    def score_features(self, features: np.ndarray) -> Float64Array:
-        """Scores ``(utterances,)`` of ``(utterances, layers, dim)``; calibrated if the detector is."""
-        scores = self.backend.score(features)
+    def score_features(self, features: np.ndarray | Sequence[np.ndarray]) -> Float64Array:
+        """Scores ``(utterances,)`` of the back-end's features; calibrated if the detector is.
+
+        Args:
+            features: ``(utterances, layers, dim)``; of a back-end on full frames, a sequence of
+                ``(layers, frames, dim)``.
+        """
+        return self._calibrate(self.backend.score(features))  # type: ignore[arg-type]
+
+    def _calibrate(self, scores: Float64Array) -> Float64Array:
         return scores if self.calibration is None else self.calibration.calibration.apply(scores)
+
+    def extractor(self, **options: Any) -> Extractor:
+        """What turns rows of a manifest into what :meth:`score_extracted` takes.
+
+        Args:
+            options: settings of :class:`~voxfide.extraction.Extractor`.
+        """
+        backend = self.backend
+        if not isinstance(backend, NeuralBackend):
+            return Extractor(self.frontend, self.pool, **options)
+        budget = options.get("batch_seconds")
+
+        def scores(waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+            return list(frame_scores(self.frontend, [backend], waveforms, self.crop, budget)[:, 0])
+
+        return Extractor(self.frontend, self.pool, compute=scores, **options)
+
+    def score_extracted(self, extracted: Sequence[np.ndarray]) -> Float64Array:
+        """Scores ``(utterances,)`` of what :meth:`extractor` made of them."""
+        if isinstance(self.backend, NeuralBackend):
+            return self._calibrate(np.array(extracted, dtype=np.float64))
+        return self.score_features(np.stack(extracted))
 
     def calibrated(self, record: CalibrationRecord) -> Detector:
         """The same detector with this calibration, in place of the one it may have."""
@@ -109,6 +147,8 @@ class Detector(ModelHubMixin):
             if waveform.ndim != 1 or not np.isfinite(waveform).all():
                 raise UsageError(f"waveform {number} of shape {waveform.shape} (expected (samples,), finite)")
             self.frontend.check_length(len(waveform))
+        if isinstance(self.backend, NeuralBackend):
+            return self._calibrate(frame_scores(self.frontend, [self.backend], vectors, self.crop)[:, 0])
         return self.score_features(pooled_features(self.frontend, vectors, self.pool))
 
     def detect(self, path: PathLike) -> Detection:
@@ -117,34 +157,61 @@ class Detector(ModelHubMixin):
         Raises:
             AudioError: it cannot be read, or is too short or silent.
         """
-        statistics = FrameStatistics(self.pool)
-        with stream_audio(path, chunk=WINDOW) as stream:
-            for window in self._windows(stream):
-                self.frontend.check_length(len(window), str(path))
-                piece = torch.from_numpy(window).to(self.frontend.device)
-                self.frontend.accumulate([piece], [statistics])
+        with stream_audio(path, chunk=chunk_seconds(self.crop)) as stream:
+            score = self._score_stream(stream, str(path))
             info = stream.info
+        return Detection(str(path), score, info)
+
+    def _score_stream(self, stream: AudioStream, path: str) -> float:
+        """The score of a stream, in constant memory."""
+        if isinstance(self.backend, NeuralBackend):
+            return float(self._calibrate(self._score_frames(stream, self.backend, path))[0])
+        statistics = FrameStatistics(self.pool)
+        for window in pieces(stream, WHOLE, self.frontend.min_samples):
+            self.frontend.check_length(len(window), path)
+            piece = torch.from_numpy(window).to(self.frontend.device)
+            self.frontend.accumulate([piece], [statistics])
         features = statistics.result().cpu().numpy()[None]
         if not np.isfinite(features).all():
-            raise AudioError(str(path), "its features are not finite", "finite features")
-        return Detection(str(path), float(self.score_features(features)[0]), info)
+            raise AudioError(path, "its features are not finite", "finite features")
+        return float(self.score_features(features)[0])
 
-    def _windows(self, chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-        """Chunks as they come; a last one too short for a frame joins the one before it."""
-        held: np.ndarray | None = None
-        for chunk in chunks:
-            if held is not None and len(chunk) < self.frontend.min_samples:
-                held = np.concatenate([held, chunk])
-                continue
-            if held is not None:
-                yield held
-            held = chunk
-        if held is not None:
-            yield held
+    def _score_frames(self, stream: AudioStream, backend: NeuralBackend, path: str) -> Float64Array:
+        total = PieceScores()
+        held: list[np.ndarray] = []
+        at_once = max(1, int(BATCH_SECONDS / chunk_seconds(self.crop)))
+
+        def flush() -> None:
+            for piece, scores in zip(held, score_pieces(self.frontend, [backend], held), strict=True):
+                total.add(scores, len(piece))
+            held.clear()
+
+        for piece in pieces(stream, self.crop, self.frontend.min_samples):
+            self.frontend.check_length(len(piece), path)
+            held.append(piece)
+            if len(held) >= at_once:
+                flush()
+        if held:
+            flush()
+        if not np.isfinite(total.result()).all():
+            raise AudioError(path, "its features are not finite", "finite features")
+        return total.result()
+
+    def facts(self) -> dict[str, str]:
+        """What it is made of, for people."""
+        layers = f"{self.frontend.name}, {self.frontend.n_layers} layer(s)"
+        return {"front-end": layers, "back-end": self.backend.name}
+
+    @property
+    def score_kind(self) -> str:
+        """What its scores are, as ``SCORES.json`` says it."""
+        return "uncalibrated" if self.calibration is None else "natural-log likelihood ratio"
 
     def fingerprint(self) -> str:
         """Hex digest of everything that determines its scores."""
-        facts = json.dumps([self.backend.name, self.backend.config(), self.pool], sort_keys=True)
+        facts = json.dumps(
+            [self.backend.name, self.backend.config(), self.pool, self.crop.to_json()], sort_keys=True
+        )
         parts = self.frontend.fingerprint() + facts + tensors_digest(self._numbers())
         if self.calibration is not None:
             method = self.calibration.calibration
@@ -152,14 +219,15 @@ class Detector(ModelHubMixin):
         return hashlib.sha256(parts.encode()).hexdigest()
 
     def _numbers(self) -> dict[str, torch.Tensor]:
-        return {k: torch.from_numpy(np.ascontiguousarray(v)) for k, v in self.backend.tensors().items()}
+        return {k: torch.from_numpy(np.array(v)) for k, v in self.backend.tensors().items()}
 
     def config(self, embed_frontend: bool = True) -> dict[str, Any]:
         """``config.json``."""
         source = getattr(self.frontend, "source", None)
-        weights: dict[str, Any] = {"in": "model.safetensors"}
+        whole = isinstance(self.backend, ClassifierBackend)
+        weights: dict[str, Any] = {"in": TRANSFORMERS_FORM if whole else "model.safetensors"}
         if not embed_frontend:
-            if source is None or source.hub_id is None:
+            if whole or source is None or source.hub_id is None:
                 raise UsageError(
                     f"front-end {self.frontend.name} did not come from the hub: its weights can only "
                     "be saved inside the detector"
@@ -178,13 +246,15 @@ class Detector(ModelHubMixin):
                 "weights_sha256": tensors_digest(self.frontend.state_dict()),
             },
             "pool": self.pool,
+            "crop": self.crop.to_json(),
             "backend": {
                 "name": self.backend.name,
                 "config": self.backend.config(),
                 "weights_sha256": tensors_digest(self._numbers()),
             },
             "threshold": self.threshold if self.calibration is None else self.raw_threshold,
-            "score": "natural-log likelihood ratio; higher means more bona fide",
+            "score": f"{self.backend.score_kind}; higher means more bona fide",
+            "score_kind": self.backend.score_kind,
             "audio": {**AUDIO_SETTINGS, "sample_rate": SAMPLE_RATE, "window_s": WINDOW},
             "training": self.training,
         }
@@ -206,15 +276,26 @@ class Detector(ModelHubMixin):
         write_detector(folder, config, self._numbers(), frontend_tensors, self.calibration)
         return folder
 
+    @staticmethod
+    def write_calibration(folder: PathLike, record: CalibrationRecord) -> None:
+        """Puts a calibration into a detector's folder, in place of one that is there."""
+        write_calibration(Path(folder), record)
+
     @classmethod
     def from_pretrained(
-        cls, pretrained_model_name_or_path: PathLike, *, device: str = "cpu", **hub_options: Any
+        cls,
+        pretrained_model_name_or_path: PathLike,
+        *,
+        device: str = "cpu",
+        labels: Mapping[str, str] | None = None,
+        **hub_options: Any,
     ) -> Detector:
         """Loads a detector folder, or one from the hub by id.
 
         Args:
             pretrained_model_name_or_path: a folder, or ``ORGANISATION/NAME``.
             device: a torch device.
+            labels: of a public classifier, which label means what: ``{"bonafide": LABEL}``.
             hub_options: ``revision``, ``cache_dir``, ``token``, ``local_files_only``, ``force_download``.
 
         Raises:
@@ -222,21 +303,23 @@ class Detector(ModelHubMixin):
         """
         name = str(pretrained_model_name_or_path)
         if Path(name).expanduser().is_dir():
-            return cls.load(name, device)
+            return cls.load(name, device, labels)
         if not is_hub_id(name):
             raise CheckpointError(f"{name}: no such folder, and no hub id ORGANISATION/NAME")
         files = ["config.json", "model.safetensors"]
-        found = download(name, files, optional=["README.md", "calibration.json"], **hub_options)
-        return cls.load(found.folder, device)
+        optional = ["README.md", "calibration.json", "preprocessor_config.json"]
+        found = download(name, files, optional=optional, **hub_options)
+        return cls.load(found.folder, device, labels)
 
     @classmethod
-    def load(cls, folder: PathLike, device: str = "cpu") -> Detector:
-        """Reads a detector folder.
+    def load(cls, folder: PathLike, device: str = "cpu", labels: Mapping[str, str] | None = None) -> Detector:
+        """Reads the folder of a detector, or of a public audio classifier as ``transformers`` saves it.
 
         Raises:
             CheckpointError: missing or damaged files, or front-end weights that have changed.
+            UsageError: labels of a public classifier that do not say what they mean.
         """
-        parts, record = read_detector(Path(folder).expanduser(), device)
+        parts, record = read_detector(Path(folder).expanduser(), device, labels)
         made = cls(**parts)
         return made if record is None else made.calibrated(record)
 

@@ -10,14 +10,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from voxfide import detector_transformers
 from voxfide.backends import restore_backend
 from voxfide.backends.base import Backend
 from voxfide.calibration import CalibrationRecord
 from voxfide.calibration.record import FILE_NAME as CALIBRATION_FILE
+from voxfide.crops import WHOLE, Crop
 from voxfide.detector_card import model_card
-from voxfide.errors import CheckpointError
+from voxfide.errors import CheckpointError, UsageError
 from voxfide.files import replacing
 from voxfide.frontends import create_frontend, restore_frontend
 from voxfide.frontends.base import Frontend, tensors_digest
@@ -39,25 +42,54 @@ def write_detector(
 
     A ``calibration.json`` that belongs to what was there before goes.
     """
+    preprocessor = ""
+    if config["frontend"]["weights"]["in"] == detector_transformers.FORM:
+        form = detector_transformers.transformers_files(config, backend, frontend)
+        config, tensors, preprocessor = form.config, form.tensors, _as_json(form.preprocessor)
+    else:
+        tensors = {
+            prefix + name: tensor
+            for prefix, group in ((BACKEND_PREFIX, backend), (FRONTEND_PREFIX, frontend))
+            for name, tensor in group.items()
+        }
+    record = _bound(calibration, config) if calibration is not None else None
+    others = {"preprocessor_config.json": preprocessor} if preprocessor else {}
+    write_folder(folder, config, model_card(config, calibration), tensors, record, others)
+
+
+def write_folder(
+    folder: Path,
+    config: Mapping[str, Any],
+    card: str,
+    tensors: Mapping[str, torch.Tensor],
+    calibration: Mapping[str, Any] | None,
+    others: Mapping[str, str] | None = None,
+) -> None:
+    """Writes a folder of ``config.json``, card, weights and calibration: all of them, or none.
+
+    Args:
+        folder: made if it does not exist.
+        config: what is in ``config.json``.
+        card: ``README.md``.
+        tensors: what is in ``model.safetensors``.
+        calibration: what is in ``calibration.json``; one that is there goes where there is none.
+        others: names and content of further files.
+    """
     from safetensors.torch import save_file
 
-    tensors = {
-        prefix + name: tensor.detach().cpu().contiguous()
-        for prefix, group in ((BACKEND_PREFIX, backend), (FRONTEND_PREFIX, frontend))
-        for name, tensor in group.items()
-    }
-    record = _as_json(_bound(calibration, config)) if calibration is not None else ""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     # All are written before any is renamed, in the reverse order; config.json last.
     with ExitStack() as files:
         config_file = files.enter_context(replacing(folder / "config.json"))
         card_file = files.enter_context(replacing(folder / "README.md"))
-        if record:
-            files.enter_context(replacing(folder / CALIBRATION_FILE)).write_text(record, encoding="utf-8")
+        texts = {CALIBRATION_FILE: _as_json(calibration)} if calibration is not None else {}
+        for name, text in {**texts, **(others or {})}.items():
+            files.enter_context(replacing(folder / name)).write_text(text, encoding="utf-8")
         weights_file = files.enter_context(replacing(folder / "model.safetensors"))
-        save_file(tensors, weights_file, metadata={"format": "pt"})
-        card_file.write_text(model_card(config, calibration), encoding="utf-8")
+        save_file(plain, weights_file, metadata={"format": "pt"})
+        card_file.write_text(card, encoding="utf-8")
         config_file.write_text(_as_json(config), encoding="utf-8")
-        if not record:
+        if calibration is None:
             (folder / CALIBRATION_FILE).unlink(missing_ok=True)
 
 
@@ -68,12 +100,17 @@ def write_calibration(folder: Path, record: CalibrationRecord) -> None:
         CheckpointError: no detector there.
     """
     config = read_json(folder / "config.json")
+    replace_calibration(folder, _bound(record, config), model_card(config, record))
+
+
+def replace_calibration(folder: Path, calibration: Mapping[str, Any], card: str) -> None:
+    """Writes ``calibration.json`` and the card that tells of it, both or neither."""
     with (
         replacing(folder / "README.md") as card_file,
         replacing(folder / CALIBRATION_FILE) as record_file,
     ):
-        record_file.write_text(_as_json(_bound(record, config)), encoding="utf-8")
-        card_file.write_text(model_card(config, record), encoding="utf-8")
+        record_file.write_text(_as_json(calibration), encoding="utf-8")
+        card_file.write_text(card, encoding="utf-8")
 
 
 def _bound(record: CalibrationRecord, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,29 +127,36 @@ def _as_json(values: Mapping[str, Any]) -> str:
     return json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def read_detector(folder: Path, device: str) -> tuple[dict[str, Any], CalibrationRecord | None]:
+def read_detector(
+    folder: Path, device: str, labels: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], CalibrationRecord | None]:
     """What :class:`~voxfide.detector.Detector` is made of, from its folder, and its calibration.
+
+    Args:
+        labels: of a public classifier, which label means what.
 
     Raises:
         CheckpointError: missing or damaged files, or weights that have changed.
+        UsageError: labels of a public classifier that do not say what they mean.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     config = read_json(folder / "config.json")
-    if config.get("library") != "voxfide" or config.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}: not a voxfide detector of format {FORMAT} (see config.json)")
+    if detector_transformers.is_public_classifier(config):
+        config = detector_transformers.adopt(folder, config, labels)
+    elif config.get("library") != "voxfide" or config.get("format") != FORMAT:
+        raise CheckpointError(
+            f"{folder}: neither a voxfide detector of format {FORMAT} nor an audio classifier of "
+            "transformers (see config.json)"
+        )
+    elif labels:
+        raise UsageError(f"{folder}: is a voxfide detector: its labels are known (expected no --labels)")
     try:
-        tensors = load_file(folder / "model.safetensors")
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{folder / 'model.safetensors'}: not readable ({error})") from error
-    try:
-        frontend = _load_frontend(folder, config["frontend"], _subset(tensors, FRONTEND_PREFIX))
+        frontend, numbers = _read_weights(folder, config)
         parts = {
             "frontend": frontend.to(device),
-            "backend": _load_backend(folder, config["backend"], _subset(tensors, BACKEND_PREFIX)),
+            "backend": load_backend(folder, config["backend"], numbers),
             "pool": config["pool"],
-            "threshold": _finite(config["threshold"]),
+            "crop": Crop(**config.get("crop", WHOLE.to_json())),
+            "threshold": finite(config["threshold"]),
             "training": dict(config.get("training", {})),
         }
         return parts, _read_calibration(folder, config)
@@ -120,6 +164,32 @@ def read_detector(folder: Path, device: str) -> tuple[dict[str, Any], Calibratio
         raise CheckpointError(
             f"{folder / 'config.json'}: missing or malformed entry ({type(error).__name__}: {error})"
         ) from error
+
+
+def _read_weights(folder: Path, config: dict[str, Any]) -> tuple[Frontend, dict[str, np.ndarray]]:
+    """The front-end, and the back-end's numbers."""
+    if config["frontend"]["weights"]["in"] == detector_transformers.FORM:
+        frontend: Frontend = detector_transformers.read_frontend(folder, config["frontend"])
+        return frontend, detector_transformers.read_head(folder, config)
+    tensors = load_tensors(folder)
+    frontend = load_frontend(folder, config["frontend"], subset(tensors, FRONTEND_PREFIX))
+    return frontend, {k: t.numpy() for k, t in subset(tensors, BACKEND_PREFIX).items()}
+
+
+def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
+    """The content of ``model.safetensors``.
+
+    Raises:
+        CheckpointError: missing or damaged.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{folder / 'model.safetensors'}: not readable ({error})") from error
+    return tensors
 
 
 def _read_calibration(folder: Path, config: Mapping[str, Any]) -> CalibrationRecord | None:
@@ -132,22 +202,26 @@ def _read_calibration(folder: Path, config: Mapping[str, Any]) -> CalibrationRec
     return record
 
 
-def _finite(value: Any) -> float:
+def finite(value: Any) -> float:
+    """A number of a configuration; :class:`ValueError` where it is not finite."""
     if not math.isfinite(value):
         raise ValueError(f"{value} is not finite")
     return float(value)
 
 
-def _subset(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+def subset(tensors: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    """Tensors under a prefix, by their names without it."""
     return {k.removeprefix(prefix): t for k, t in tensors.items() if k.startswith(prefix)}
 
 
-def _load_backend(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Backend:
-    _check_digest(f"{folder}: the back-end's numbers", tensors, config["weights_sha256"])
-    return restore_backend(config["name"], config["config"], {k: t.numpy() for k, t in tensors.items()})
+def load_backend(folder: Path, config: dict[str, Any], numbers: dict[str, np.ndarray]) -> Backend:
+    if config["weights_sha256"] is not None:  # as of a public classifier
+        tensors = {k: torch.from_numpy(v) for k, v in numbers.items()}
+        _check_digest(f"{folder}: the back-end's numbers", tensors, config["weights_sha256"])
+    return restore_backend(config["name"], config["config"], numbers)
 
 
-def _load_frontend(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Frontend:
+def load_frontend(folder: Path, config: dict[str, Any], tensors: dict[str, torch.Tensor]) -> Frontend:
     weights = config["weights"]
     if weights["in"] == "hub":
         precision = config["settings"].get("precision", "fp32")

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from voxfide.crops import WHOLE, Crop
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import StoreError
 from voxfide.extraction import Extracted, Extractor, run_shards
@@ -61,6 +62,7 @@ def embed(
     make_extractor: Callable[[], Extractor] | None = None,
     shard_rows: int = SHARD_ROWS,
     on_start: Callable[[int, int], None] | None = None,
+    crop: Crop = WHOLE,
 ) -> EmbedResult:
     """Adds to the store ``out`` whatever features of ``manifest`` it does not hold yet.
 
@@ -78,6 +80,8 @@ def embed(
         make_extractor: how a worker makes its extractor; default settings where left out.
         shard_rows: utterances a shard, and a part unless their features are large.
         on_start: told how many utterances are missing and how many are there.
+        crop: the part of every utterance that is analysed; an extractor that ``make_extractor``
+            makes has the same.
 
     Raises:
         ManifestError: ids that are not unique, or other faults.
@@ -85,7 +89,7 @@ def embed(
     """
     folder = Path(out)
     rows = rows_of(manifest.require_valid())
-    info = StoreInfo.of(frontend, pool)
+    info = StoreInfo.of(frontend, pool, crop)
     if folder.exists() and not folder.is_dir():
         raise StoreError(f"{folder}: is a file (expected a folder, or a name for a new one)")
     with exclusive(folder / ".lock", f"{folder}: another process is writing to this store"):
@@ -94,7 +98,7 @@ def embed(
         if on_start:
             on_start(sum(missing), len(rows) - sum(missing))
         writer = _Writer(folder, info, shard_rows, {row.utterance_id for row in rows})
-        factory = make_extractor or (lambda: Extractor(frontend, pool))
+        factory = make_extractor or (lambda: Extractor(frontend, pool, crop=crop))
         try:
             for extracted, failed in run_shards(
                 engine or LocalEngine(), factory, shards_of(rows, missing, shard_rows)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from voxfide.audio import Audio, AudioInfo
+from voxfide.crops import WHOLE, Crop
 from voxfide.decoding import DecodePool, default_workers
 from voxfide.engine import Engine
 from voxfide.errors import AudioError, UsageError
@@ -35,7 +36,8 @@ class Extracted(NamedTuple):
     """Features of one utterance.
 
     Attributes:
-        features: ``(layers, dim)`` float32 pooled, or ``(layers, frames, dim)`` float16.
+        features: ``(layers, dim)`` float32 pooled, ``(layers, frames, dim)`` float16, or what the
+            extractor's ``compute`` gave.
         n_frames: frames of the utterance, also where they are pooled.
         state: of the audio file, before it was read.
     """
@@ -63,6 +65,9 @@ class Extractor:
         progress: told of every finished utterance.
         strict: raise the first error in place of recording it.
         max_duration: seconds that a file may last.
+        crop: the part of every utterance that is analysed.
+        compute: waveforms of a batch to one array each, in place of the front-end's features:
+            a back-end on full frames scores here, so that frames are never kept.
     """
 
     frontend: Frontend
@@ -72,6 +77,8 @@ class Extractor:
     progress: Progress | None = None
     strict: bool = False
     max_duration: Seconds | None = 3600.0
+    crop: Crop = WHOLE
+    compute: Callable[[Sequence[np.ndarray]], Sequence[np.ndarray]] | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in POOLS:
@@ -112,7 +119,7 @@ class Extractor:
                         failures.append(self._failed(row, error))
                         continue
                     n_samples = len(audio.waveform)
-                    n_frames = self.frontend.total_frames(n_samples)
+                    n_frames = self.frontend.total_frames(self.crop.used(n_samples))
                     done[index] = Extracted(row, features, n_frames, audio.info, states[index])
                     if self.progress:
                         self.progress(1, n_samples / SAMPLE_RATE)
@@ -143,7 +150,10 @@ class Extractor:
         if window or failures:
             yield window, failures
 
-    def _features(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+    def _features(self, waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+        waveforms = [self.crop(waveform) for waveform in waveforms]
+        if self.compute is not None:
+            return self.compute(waveforms)
         if self.pool == "none":
             return frame_features(self.frontend, waveforms, self._budget)
         return list(pooled_features(self.frontend, waveforms, self.pool, self._budget))

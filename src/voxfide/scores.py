@@ -126,18 +126,23 @@ def write_scores(path: PathLike, utterance_id: Iterable[str], score: ArrayLike) 
         UsageError: lengths that differ, duplicate ids, ids that a line cannot hold, scores
             that are not finite, or a folder that does not exist.
     """
-    ids = [str(i) for i in utterance_id]
-    values = np.asarray(score, dtype=np.float64)
-    _check_writable(ids, values)
+    content = score_text(utterance_id, score)
     target = Path(path)
     if not target.parent.is_dir():
         raise UsageError(f"{target}: there is no folder {target.parent} to write it into")
-    rows = "".join(f"{i}\t{s!r}\n" for i, s in zip(ids, values.tolist(), strict=True))
-    content = "\t".join(_ASVSPOOF5_HEADER) + "\n" + rows
     try:
         write_atomic(target, content)
     except UnicodeEncodeError as error:
         raise UsageError(f"{target}: an utterance id cannot be written as UTF-8: {error}") from error
+
+
+def score_text(utterance_id: Iterable[str], score: ArrayLike) -> str:
+    """The text that :func:`write_scores` writes, with the same arguments and errors."""
+    ids = [str(i) for i in utterance_id]
+    values = np.asarray(score, dtype=np.float64)
+    _check_writable(ids, values)
+    rows = "".join(f"{i}\t{s!r}\n" for i, s in zip(ids, values.tolist(), strict=True))
+    return "\t".join(_ASVSPOOF5_HEADER) + "\n" + rows
 
 
 def _check_writable(ids: list[str], values: Float64Array) -> None:

@@ -1,4 +1,4 @@
-"""Detector x manifest to a score file, resumable."""
+"""Detector x manifest to a score file, resumable; or many heads of one front-end to a file each."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
-from voxfide.detector import Detector
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import UsageError
 from voxfide.extraction import Extracted, Extractor, run_shards
@@ -27,7 +27,20 @@ from voxfide.jobs import (
 )
 from voxfide.manifest import Manifest
 from voxfide.scores import write_scores
-from voxfide.types import PathLike
+from voxfide.types import Float64Array, PathLike
+
+
+class Scorer(Protocol):
+    """What scores utterances: a :class:`~voxfide.detector.Detector`, an ensemble, many heads at once."""
+
+    def fingerprint(self) -> str:
+        """Hex digest of everything that determines its scores."""
+
+    def extractor(self, **options: Any) -> Extractor:
+        """What turns rows of a manifest into what :meth:`score_extracted` takes."""
+
+    def score_extracted(self, extracted: Sequence[np.ndarray]) -> Float64Array:
+        """Scores ``(utterances,)``, or ``(utterances, heads)``."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +53,7 @@ class ScoreResult:
 
 
 def score_manifest(
-    detector: Detector,
+    detector: Scorer,
     manifest: Manifest,
     out: PathLike,
     *,
@@ -56,7 +69,7 @@ def score_manifest(
     file has changed. Utterances that cannot be read are listed in ``OUT.failures.csv``.
 
     Args:
-        detector: trained.
+        detector: trained; anything that scores like one.
         manifest: ids name the trials.
         out: score file; replaced if it exists.
         engine: maps over shards; in this process where left out.
@@ -69,22 +82,49 @@ def score_manifest(
         StoreError: another process is writing ``out``.
         UsageError: ``out`` is a folder.
     """
-    out = Path(out)
-    if out.is_dir():
-        raise UsageError(f"{out}: is a folder (expected the name of a score file)")
+    return score_many(
+        detector,
+        manifest,
+        [Path(out)],
+        engine=engine,
+        make_extractor=make_extractor,
+        shard_rows=shard_rows,
+        on_start=on_start,
+    )
+
+
+def score_many(
+    scorer: Scorer,
+    manifest: Manifest,
+    outs: Sequence[Path],
+    *,
+    engine: Engine | None = None,
+    make_extractor: Callable[[], Extractor] | None = None,
+    shard_rows: int = SHARD_ROWS,
+    on_start: Callable[[int, int], None] | None = None,
+) -> ScoreResult:
+    """The same for a scorer of several columns: one score file a column, from one pass over the audio.
+
+    What stands beside the score files is named after the first.
+    """
+    first = outs[0]
+    for out in outs:
+        if out.is_dir():
+            raise UsageError(f"{out}: is a folder (expected the name of a score file)")
     rows = rows_of(manifest.require_valid())
-    folder = out.with_name(out.name + ".parts")
-    with exclusive(folder / ".lock", f"{out}: another process is writing it"):
-        _claim(folder, f"{detector.fingerprint()} {manifest.digest()}")
-        parts = _Parts(folder, detector)
+    folder = first.with_name(first.name + ".parts")
+    with exclusive(folder / ".lock", f"{first}: another process is writing it"):
+        _claim(folder, f"{scorer.fingerprint()} {manifest.digest()}")
+        parts = _Parts(folder, scorer)
         missing = missing_rows(rows, parts.states)
         if on_start:
             on_start(sum(missing), len(rows) - sum(missing))
-        factory = make_extractor or (lambda: Extractor(detector.frontend, detector.pool))
         failures: list[Failure] = []
         try:
             for extracted, failed in run_shards(
-                engine or LocalEngine(), factory, shards_of(rows, missing, shard_rows)
+                engine or LocalEngine(),
+                make_extractor or scorer.extractor,
+                shards_of(rows, missing, shard_rows),
             ):
                 failures += failed
                 parts.add(extracted, shard_rows)
@@ -92,19 +132,21 @@ def score_manifest(
             parts.flush()
         failed_ids = {failure.utterance_id for failure in failures}
         ids = [row.utterance_id for row in rows if row.utterance_id not in failed_ids]
-        write_scores(out, ids, np.array([parts.scores[i] for i in ids], dtype=np.float64))
-        _write_failures(out.with_name(out.name + ".failures.csv"), failures)
+        columns = np.array([parts.scores[i] for i in ids], dtype=np.float64).reshape(len(ids), len(outs))
+        for out, scores in zip(outs, columns.T, strict=True):
+            write_scores(out, ids, scores)
+        _write_failures(first.with_name(first.name + ".failures.csv"), failures)
         shutil.rmtree(folder, ignore_errors=True)
-    return ScoreResult(out, len(ids), failures)
+    return ScoreResult(first, len(ids), failures)
 
 
 @dataclass
 class _Parts:
-    """Scores so far: in memory, and on disk as ``part-*.json``, each a list of ``[id, score, *state]``."""
+    """Scores so far: in memory, and on disk as ``part-*.json``, each a list of ``[id, scores, *state]``."""
 
     folder: Path
-    detector: Detector
-    scores: dict[str, float] = field(default_factory=dict)
+    scorer: Scorer
+    scores: dict[str, float | list[float]] = field(default_factory=dict)
     states: dict[str, FileState] = field(default_factory=dict)
     _pending: list[Extracted] = field(default_factory=list)
     _number: int = 0
@@ -126,8 +168,7 @@ class _Parts:
         """Scores and saves what is left."""
         if not self._pending:
             return
-        features = np.stack([e.features for e in self._pending])
-        scores = self.detector.score_features(features).tolist()
+        scores = self.scorer.score_extracted([e.features for e in self._pending]).tolist()
         names = [e.row.utterance_id for e in self._pending]
         lines = [[n, s, *e.state] for n, s, e in zip(names, scores, self._pending, strict=True)]
         write_atomic(self.folder / f"part-{self._number:06d}.json", json.dumps(lines))

@@ -20,6 +20,7 @@ A store is a folder:
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Sequence
@@ -33,6 +34,7 @@ import pyarrow as pa
 import pyarrow.feather as feather
 
 from voxfide import __version__
+from voxfide.crops import WHOLE, Crop
 from voxfide.errors import StoreError
 from voxfide.extraction import Extracted
 from voxfide.files import replacing
@@ -67,14 +69,18 @@ class StoreInfo:
     dim: int
     frame_shift: Seconds
     dtype: str
+    crop: dict[str, Any] | None = None
     format: int = FORMAT
     voxfide_version: str = __version__
 
     @classmethod
-    def of(cls, frontend: Frontend, pool: str) -> StoreInfo:
+    def of(cls, frontend: Frontend, pool: str, crop: Crop = WHOLE) -> StoreInfo:
         """What a store of ``frontend``'s features would say."""
+        fingerprint = frontend.fingerprint()
+        if crop != WHOLE:
+            fingerprint = hashlib.sha256(f"{fingerprint} {json.dumps(crop.to_json())}".encode()).hexdigest()
         return cls(
-            fingerprint=frontend.fingerprint(),
+            fingerprint=fingerprint,
             frontend=frontend.name,
             kind=frontend.kind,
             settings=frontend.settings(),
@@ -83,6 +89,7 @@ class StoreInfo:
             dim=frontend.pooled_dim(pool),
             frame_shift=frontend.frame_shift,
             dtype="float16" if pool == "none" else "float32",
+            crop=None if crop == WHOLE else crop.to_json(),
         )
 
     @property

@@ -19,13 +19,20 @@ __all__ = ["BACKENDS", "BackendSpec", "create_backend", "restore_backend"]
 
 @dataclass(frozen=True)
 class BackendSpec:
-    """One registry line. ``place`` names the class; ``pool`` the features it needs by default."""
+    """One registry line.
+
+    Attributes:
+        place: names the class.
+        pool: the features it needs by default.
+        trained_by: the command that trains it: ``train``, or ``finetune`` together with a front-end.
+    """
 
     name: str
     summary: str
     place: str
     pool: str
     citation: str = ""
+    trained_by: str = "train"
 
 
 BACKENDS: Registry[BackendSpec] = Registry("back-end")
@@ -37,6 +44,47 @@ BACKENDS.register(
         place="voxfide.backends.logistic:LogisticBackend",
         pool="mean",
         citation="Combei et al. 2024; Pascu et al. 2024",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
+        name="ffn",
+        summary="weighted layers, attentive statistics pooling and a feed-forward network",
+        place="voxfide.backends.ffn:FfnBackend",
+        pool="none",
+        citation="El Kheir et al. 2025",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
+        name="aasist",
+        summary="weighted layers, residual encoder and spectro-temporal graph attention",
+        place="voxfide.backends.aasist:AasistBackend",
+        pool="none",
+        citation="Jung et al. 2022; Tak et al. 2022; El Kheir et al. 2025",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
+        name="classifier",
+        summary="the head of transformers' audio classifiers, trained with its front-end: voxfide finetune",
+        place="voxfide.backends.classifier:ClassifierBackend",
+        pool="mean",
+        citation="Yang et al. 2021; Combei et al. 2024",
+        trained_by="finetune",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
+        name="aasist-raw",
+        summary="AASIST end to end, on front-end waveform: sinc filters, encoder and graph attention",
+        place="voxfide.backends.raw_aasist:RawAasistBackend",
+        pool="none",
+        citation="Jung et al. 2022",
     )
 )
 

@@ -19,6 +19,8 @@ class Backend(ABC):
     """
 
     name: ClassVar[str]
+    score_kind: str = "natural-log likelihood ratio"
+    """What an uncalibrated score is, under the conditions of training."""
     pools: ClassVar[tuple[str, ...]]
     """Kinds of features it takes: ``mean``, ``mean_std``, ``none`` (full frames)."""
 
@@ -39,14 +41,17 @@ class Backend(ABC):
         """Trains on ``features (utterances, layers, dim)`` and returns itself.
 
         Raises:
-            UsageError: another shape, numbers that are not finite, or one class only.
+            UsageError: another shape, numbers that are not finite, or one class only; always
+                of a neural back-end, which is trained batch by batch.
         """
 
     @abstractmethod
     def score(self, features: np.ndarray) -> Float64Array:
-        """Scores ``(utterances,)`` of ``features (utterances, layers, dim)``.
+        """Scores ``(utterances,)`` of ``features (utterances, layers, dim)``, for ``pool=none``
+        of a sequence of ``(layers, frames, dim)``.
 
-        An utterance gets the same score, to the last bit, whatever stands beside it.
+        An utterance gets the same score whatever stands beside it: to the last bit, or of a
+        neural back-end to rounding (1e-5).
 
         Raises:
             UsageError: not trained, not the shape that it was trained on, or not finite.

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from voxfide.cli import console
+from voxfide.cli.commands import DETECTOR_HELP, LabelsOption, pairs
 from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from voxfide.calibration import CalibrationRecord
-    from voxfide.detector import Detector
+    from voxfide.detectors import AnyDetector
     from voxfide.evaluation import Trials
 
 KeyOption = Annotated[Path, typer.Option("--key", metavar="MANIFEST", help="Manifest with the labels.")]
@@ -39,7 +40,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print calibration.json
 
 
 def calibrate(
-    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help="Detector folder or hub id.")],
+    detector: Annotated[str, typer.Argument(metavar="DETECTOR", help=DETECTOR_HELP)],
     scores: Annotated[Path, typer.Argument(metavar="SCORES", help="Its scores of the calibration set.")],
     key: KeyOption,
     method: MethodOption = "affine",
@@ -58,6 +59,7 @@ def calibrate(
     force: Annotated[
         bool, typer.Option("--force", help="Take scores of another detector, or a calibration that is flat.")
     ] = False,
+    labels: LabelsOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Calibrate a detector.
@@ -65,20 +67,19 @@ def calibrate(
     Its scores become natural-log likelihood ratios, its threshold and probabilities follow from
     the prior and the costs. Needs scores of trials that it was not trained on.
     """
-    from voxfide.detector import Detector
-    from voxfide.detector_files import write_calibration
+    from voxfide.detectors import load_detector
 
     here = Path(detector).expanduser()
-    if out is None and not here.is_dir():
-        raise UsageError(f"{detector}: no such folder; give -o NEW_DETECTOR to calibrate one from the hub")
+    if out is None and not _is_own(here):
+        raise UsageError(f"{detector}: no detector folder to write into: give -o NEW_DETECTOR for a copy")
     options = Options(method, prior, cost_miss, cost_fa, regularisation, folds, groups, split, seed)
     calibration_set = CalibrationSet.read(scores, key, options)
-    loaded = Detector.from_pretrained(detector)
+    loaded = load_detector(detector, labels=dict(pairs(labels or [], "--labels")))
     origin = _check_origin(loaded, scores, force)
     record = calibration_set.fit(options, origin, _warn_if_trained_on(loaded, calibration_set))
     _refuse_flat(record, force)
     if out is None or out.resolve() == here.resolve():
-        write_calibration(here, record)
+        loaded.write_calibration(here, record)
     else:
         loaded.calibrated(record).save(out, embed_frontend=_embeds_frontend(here))
     _report(record, str(out or detector), as_json)
@@ -220,7 +221,7 @@ class CalibrationSet:
         return values
 
 
-def _check_origin(detector: Detector, scores: Path, force: bool) -> str:
+def _check_origin(detector: AnyDetector, scores: Path, force: bool) -> str:
     """The uncalibrated detector's fingerprint; refuses scores that are not its own."""
     from voxfide.cli.provenance import facts_path, read_score_facts
 
@@ -241,7 +242,7 @@ def _check_origin(detector: Detector, scores: Path, force: bool) -> str:
     return raw
 
 
-def _warn_if_trained_on(detector: Detector, calibration_set: CalibrationSet) -> list[str]:
+def _warn_if_trained_on(detector: AnyDetector, calibration_set: CalibrationSet) -> list[str]:
     trained_on = detector.training.get("sets", {}).get("train", {}).get("digest")
     if trained_on != calibration_set.facts["digest"]:
         return []
@@ -263,11 +264,22 @@ def _refuse_flat(record: CalibrationRecord, force: bool) -> None:
         raise UsageError("; ".join(record.warnings) + " (nothing was written; --force takes it)")
 
 
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder that voxfide wrote, into which a calibration can go."""
+    from voxfide.frontends.ssl_config import read_json
+
+    return folder.is_dir() and read_json(folder / "config.json").get("library") == "voxfide"
+
+
 def _embeds_frontend(folder: Path) -> bool:
     """Whether the copy is to hold the front-end's weights: as the detector does that it is made from."""
     from voxfide.frontends.ssl_config import read_json
 
-    return not folder.is_dir() or read_json(folder / "config.json")["frontend"]["weights"]["in"] != "hub"
+    if not _is_own(folder):
+        return True
+    config = read_json(folder / "config.json")
+    entries = config.get("frontends") or [config["frontend"]]  # of an ensemble, or of one detector
+    return all(entry["weights"]["in"] != "hub" for entry in entries)
 
 
 def _report(record: CalibrationRecord, target: str, as_json: bool) -> None:

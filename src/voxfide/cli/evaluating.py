@@ -86,7 +86,7 @@ def evaluate_systems(
 ) -> Several:
     """Reads all, checks that they cover the same trials, measures each and compares them."""
     manifest, labels = _read_key(key, split)
-    files = _named(scores)
+    files = named(scores)
     read = {n: read_scores(f, id_column=id_column, score_column=score_column) for n, f in files.items()}
     trials = align_systems(read, labels, strict=strict)
     done = {
@@ -115,7 +115,7 @@ def run_protocols(
         system: run_protocol(
             name, read_scores(file, id_column=id_column, score_column=score_column), labels, subset, asv
         )
-        for system, file in _named(scores).items()
+        for system, file in named(scores).items()
     }
 
 
@@ -126,7 +126,7 @@ def _read_key(key: Path, split: str | None) -> tuple[Manifest, Key]:
     return manifest, Key(columns.pop("utterance_id"), columns.pop("label"), columns)
 
 
-def _named(scores: Sequence[Path]) -> dict[str, Path]:
+def named(scores: Sequence[Path]) -> dict[str, Path]:
     """Score files by their names without suffix, or by their whole paths where those repeat.
 
     Raises:

@@ -9,7 +9,25 @@ from typing import Annotated, NoReturn
 import typer
 
 from voxfide import __version__
-from voxfide.cli import calibrating, commands, console, evaluate, listings, preparing
+from voxfide.cli import (
+    augmenting,
+    calibrating,
+    commands,
+    console,
+    converting,
+    ensembling,
+    evaluate,
+    finetuning,
+    fusing,
+    listings,
+    mixing,
+    preparing,
+    pretraining,
+    projecting,
+    studies,
+    submitting,
+    training,
+)
 from voxfide.errors import VoxfideError
 
 EXIT_FAILED_FILES = 1
@@ -50,15 +68,28 @@ for command in (
     listings.frontends,
     listings.backends,
     preparing.corpora,
+    mixing.mix,
+    mixing.mixes,
+    augmenting.augment,
+    augmenting.augmentations,
     commands.embed,
-    commands.train,
+    training.train,
+    pretraining.pretrain,
+    finetuning.finetune,
     commands.score,
     calibrating.calibrate,
     calibrating.calibrate_scores,
+    fusing.fuse,
+    fusing.fuse_scores,
+    ensembling.ensemble,
+    submitting.submit,
     evaluate.evaluate,
     commands.detect,
+    projecting.tsne,
 ):
     app.command()(command)
+app.add_typer(converting.convert, name="convert")
+app.add_typer(studies.study, name="study")
 
 
 def main() -> NoReturn:

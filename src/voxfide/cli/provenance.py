@@ -13,7 +13,7 @@ from voxfide import __version__
 from voxfide.files import write_atomic
 
 if TYPE_CHECKING:
-    from voxfide.detector import Detector
+    from voxfide.detectors import AnyDetector
     from voxfide.manifest import Manifest
     from voxfide.scoring import ScoreResult
 
@@ -39,20 +39,19 @@ def facts_path(scores: Path) -> Path:
 
 
 def write_score_facts(
-    out: Path, detector: Detector, name: str, manifest: Manifest, split: str | None, result: ScoreResult
+    out: Path, detector: AnyDetector, name: str, manifest: Manifest, split: str | None, result: ScoreResult
 ) -> None:
     """Writes ``SCORES.json``: which detector gave these scores, on what, with which versions."""
     facts = {
         "command": command_line(),
         "detector": {
             "name": name,
-            "front-end": f"{detector.frontend.name}, {detector.frontend.n_layers} layer(s)",
-            "back-end": detector.backend.name,
+            **detector.facts(),
             "fingerprint": detector.fingerprint(),
             "threshold": detector.threshold,
             "calibration": detector.calibration and detector.calibration.calibration.describe(),
         },
-        "score": "natural-log likelihood ratio" if detector.calibration else "uncalibrated",
+        "score": detector.score_kind,
         "manifest": {"name": manifest.source, "split": split or "all", "digest": manifest.digest()},
         "counts": {"scored": result.n_scored, "failed": len(result.failures)},
         "versions": versions(),

@@ -9,7 +9,8 @@ from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
     from voxfide.calibration import CalibrationRecord
-    from voxfide.detector import Detection, Detector
+    from voxfide.detector import Detection
+    from voxfide.detectors import AnyDetector
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Reading:
     prior: float = 0.5
 
     @classmethod
-    def of(cls, detector: Detector, prior: float | None, threshold: float | None) -> Reading:
+    def of(cls, detector: AnyDetector, prior: float | None, threshold: float | None) -> Reading:
         """The detector's own reading, but for a stated prior or threshold.
 
         Raises:

@@ -112,8 +112,8 @@ def train(
         metrics["dev"] = {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
         # The official threshold is the last rejected score: accept from the next number on.
         detector.threshold = float(np.nextafter(eer(scores, is_bonafide).threshold, np.inf))
-    facts = [_facts(s, r) for s, r in zip(present, results, strict=True)]
-    detector.training = {"sets": dict(facts), "metrics": metrics}
+    facts = {s.name: set_facts(s, len(r.failures)) for s, r in zip(present, results, strict=True)}
+    detector.training = {"sets": facts, "metrics": metrics}
     return TrainResult(detector, metrics, [f for r in results for f in r.failures])
 
 
@@ -127,13 +127,14 @@ def _examples(part: TrainingSet, embedded: EmbedResult) -> tuple[np.ndarray, Boo
     return embedded.store.matrix([i for i in ids if i not in failed]), is_bonafide
 
 
-def _facts(part: TrainingSet, result: EmbedResult) -> tuple[str, dict[str, Any]]:
+def set_facts(part: TrainingSet, n_failed: int) -> dict[str, Any]:
+    """What a model card says of a set."""
     counts = part.manifest.counts()
-    return part.name, {
+    return {
         "manifest": Path(part.manifest.source).name,
         "split": part.split,
         "n_bonafide": counts["bonafide"],
         "n_spoof": counts["spoof"],
-        "n_failed": len(result.failures),
+        "n_failed": n_failed,
         "digest": part.manifest.digest(),
     }

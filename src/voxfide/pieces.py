@@ -1,0 +1,125 @@
+"""What a back-end on full frames scores of a recording: its crop, or its windows one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import nn
+
+from voxfide.backends.neural import NeuralBackend
+from voxfide.crops import Crop
+from voxfide.frontends.base import WINDOW, Frontend
+from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
+
+BATCH_SECONDS: Seconds = 40.0
+"""Audio whose frames are held at once where the caller states no budget."""
+
+
+def chunk_seconds(crop: Crop) -> Seconds:
+    """The length of chunk that :func:`pieces` wants of a recording."""
+    return WINDOW if crop.seconds is None else crop.seconds
+
+
+def pieces(chunks: Iterable[Float32Array], crop: Crop, min_samples: int) -> Iterator[Float32Array]:
+    """What is scored of a recording that comes in chunks of :func:`chunk_seconds`, the last maybe shorter.
+
+    A recording without a crop is cut into windows of :data:`~voxfide.frontends.base.WINDOW`; a rest
+    shorter than ``min_samples`` joins the window before it. Chunks that are not scored are read
+    all the same, so that a streamed recording ends up checked and measured whole.
+    """
+    n = crop.n_samples
+    held: Float32Array | None = None
+    n_chunks = 0
+    for chunk in chunks:
+        n_chunks += 1
+        if n is None:
+            if held is not None and len(chunk) < min_samples:
+                held = np.concatenate([held, chunk])
+                continue
+            if held is not None:
+                yield held
+            held = chunk
+        elif n_chunks == 1:
+            held = chunk
+            yield crop.at_start()(chunk)
+        elif crop.long == "windows" and held is not None:
+            yield chunk if len(chunk) == n else np.concatenate([held, chunk])[-n:]
+            held = chunk
+    if n is None and held is not None:
+        yield held
+
+
+def pieces_of(waveform: Float32Array, crop: Crop, min_samples: int) -> list[Float32Array]:
+    """The pieces of a waveform ``(samples,)`` that is in memory."""
+    size = round(chunk_seconds(crop) * SAMPLE_RATE)
+    chunks = (waveform[i : i + size] for i in range(0, max(1, len(waveform)), size))
+    return list(pieces(chunks, crop, min_samples))
+
+
+class PieceScores:
+    """Average score of a recording over its pieces, each weighted by its length."""
+
+    def __init__(self, n_scores: int = 1) -> None:
+        self._sum = np.zeros(n_scores)
+        self._n_samples = 0
+
+    def add(self, scores: Float64Array, n_samples: int) -> None:
+        """Adds the ``(n_scores,)`` scores of one piece."""
+        self._sum += np.asarray(scores, dtype=np.float64) * n_samples
+        self._n_samples += n_samples
+
+    def result(self) -> Float64Array:
+        """``(n_scores,)``; NaN where nothing was added."""
+        return self._sum / self._n_samples if self._n_samples else np.full_like(self._sum, np.nan)
+
+
+@torch.inference_mode()
+def score_pieces(
+    frontend: Frontend, heads: Sequence[NeuralBackend], waveforms: Sequence[Float32Array]
+) -> Float64Array:
+    """Scores ``(pieces, heads)``: one forward pass of the front-end for all heads.
+
+    A head that was built on fewer layers than the front-end has reads the first of them.
+    """
+    states = frontend.hidden_states([torch.from_numpy(w).to(frontend.device) for w in waveforms])
+    lengths = torch.tensor([s.shape[1] for s in states], device=frontend.device)
+    padded = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
+    features = padded.transpose(1, 2).contiguous()
+    columns = []
+    for head in heads:
+        if head.device != frontend.device:
+            head.to(frontend.device)
+        columns.append(head.score_padded(features[:, : head.n_layers], lengths))
+    return np.stack(columns, axis=1)
+
+
+def frame_scores(
+    frontend: Frontend,
+    heads: Sequence[NeuralBackend],
+    waveforms: Sequence[Float32Array],
+    crop: Crop,
+    budget: Seconds | None = None,
+) -> Float64Array:
+    """Scores ``(utterances, heads)`` of waveforms, in memory bounded by ``budget`` seconds of audio."""
+    totals = [PieceScores(len(heads)) for _ in waveforms]
+    limit = round((budget or BATCH_SECONDS) * SAMPLE_RATE)
+    batch: list[Float32Array] = []
+    owners: list[PieceScores] = []
+
+    def flush() -> None:
+        for owner, piece, scores in zip(owners, batch, score_pieces(frontend, heads, batch), strict=True):
+            owner.add(scores, len(piece))
+        batch.clear()
+        owners.clear()
+
+    for total, waveform in zip(totals, waveforms, strict=True):
+        for piece in pieces_of(waveform, crop, frontend.min_samples):
+            if batch and max(len(piece), *map(len, batch)) * (len(batch) + 1) > limit:
+                flush()
+            batch.append(piece)
+            owners.append(total)
+    if batch:
+        flush()
+    return np.stack([t.result() for t in totals]) if totals else np.zeros((0, len(heads)))

@@ -1,0 +1,289 @@
+"""Training heads on full frames of a frozen front-end: features kept on disk where they fit, else anew."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from voxfide.backends.base import ClassCounts
+from voxfide.backends.neural import NeuralBackend
+from voxfide.crops import Crop
+from voxfide.detector import Detector
+from voxfide.embeddings import embed
+from voxfide.engine import LocalEngine
+from voxfide.errors import UsageError
+from voxfide.extraction import Extractor, Progress, run_shards
+from voxfide.frontends.base import Frontend
+from voxfide.jobs import Failure, rows_of, shards_of
+from voxfide.metrics import METRICS, eer
+from voxfide.training.heads import HeadJob, HeadTrainer, TrainedHead
+from voxfide.training.pooled import TrainingSet, TrainResult, set_facts
+from voxfide.training.settings import TrainSettings
+from voxfide.training.streams import Augment, FeatureStream, LiveStream, StoreStream
+from voxfide.types import BONAFIDE, SAMPLE_RATE, BoolArray
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+log = logging.getLogger(__name__)
+
+BYTES_PER_NUMBER = 2
+"""Full frames are stored in float16."""
+
+
+@dataclass(frozen=True)
+class FeatureOptions:
+    """How heads get their features.
+
+    Args:
+        disk_budget: bytes that full-frame features may take on disk; where the sets need more, or
+            their crops are random or augmented, features are computed anew in every epoch.
+        augment: what is done to training waveforms.
+        workers: decoding processes; None chooses.
+        batch_seconds: audio in one batch of the front-end; None chooses.
+        strict: raise the first file that cannot be read.
+        store: where full-frame features are kept; a folder of the run's by default, and not kept.
+        progress, on_start: told of utterances as their features are stored, and how many there are.
+    """
+
+    disk_budget: float = 50e9
+    augment: Augment | None = None
+    workers: int | None = None
+    batch_seconds: float | None = None
+    strict: bool = False
+    store: Path | None = None
+    progress: Progress | None = None
+    on_start: Callable[[int, int], None] | None = None
+
+
+@dataclass
+class Streams:
+    """Features of a training and a development set, and what of them could not be read."""
+
+    train: FeatureStream
+    dev: FeatureStream
+    kept_at: Path | None = None
+    _failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def failures(self) -> list[Failure]:
+        """Files that could not be read, known after the first epoch where nothing is stored."""
+        live = [s for s in (self.train, self.dev) if isinstance(s, LiveStream)]
+        return [*self._failures, *(f for stream in live for f in stream.failures.values())]
+
+    def remove(self) -> None:
+        """Deletes stored features."""
+        if self.kept_at is not None:
+            shutil.rmtree(self.kept_at, ignore_errors=True)
+
+
+def frame_bytes(sets: Sequence[TrainingSet], frontend: Frontend, crop: Crop) -> float:
+    """Size in bytes of the sets' full-frame features; infinite where durations are not known."""
+    total = 0.0
+    for part in sets:
+        if crop.seconds is not None and crop.short == "tile":
+            samples = float(crop.n_samples or 0) * len(part.manifest)
+        elif "duration" in part.manifest.columns:
+            durations = [d if d is not None else np.inf for d in part.manifest.column("duration")]
+            samples = sum(min(d, crop.seconds or np.inf) for d in durations) * SAMPLE_RATE
+        else:
+            return float("inf")
+        total += samples / frontend.hop_samples * frontend.n_layers * frontend.dim * BYTES_PER_NUMBER
+    return total
+
+
+def open_streams(
+    sets: tuple[TrainingSet, TrainingSet],
+    frontend: Frontend,
+    settings: TrainSettings,
+    folder: Path,
+    options: FeatureOptions,
+) -> Streams:
+    """Streams of both sets: from a store in ``folder`` where it fits the budget, else from the front-end.
+
+    Raises:
+        UsageError: a class of a set of which not one file could be read.
+    """
+    crop = settings.crop
+    fixed = (crop.seconds is None or crop.position == "start") and options.augment is None
+    needed = frame_bytes(sets, frontend, crop)
+    if not fixed or needed > min(options.disk_budget, 0.8 * _free(folder)):
+        why = (
+            "crops or augmentation are random" if fixed is False else f"they would take {needed / 1e9:.1f} GB"
+        )
+        log.info("features are computed anew in every epoch: %s", why)
+        train, dev = (_live(part, frontend, settings, options) for part in sets)
+        return Streams(train, replace(dev, augment=None))
+    store = options.store or folder / "frames"
+    streams, failures = [], []
+    for part in sets:
+        make = partial(
+            Extractor,
+            frontend,
+            "none",
+            options.workers,
+            options.batch_seconds,
+            options.progress,
+            options.strict,
+            crop=crop,
+        )
+        result = embed(
+            part.manifest,
+            frontend,
+            store,
+            pool="none",
+            make_extractor=make,
+            crop=crop,
+            on_start=options.on_start,
+        )
+        failures += result.failures
+        ids, is_bonafide = _readable(part, result.failures)
+        streams.append(StoreStream(result.store, ids, is_bonafide, frontend.device))
+    return Streams(streams[0], streams[1], None if options.store else store, failures)
+
+
+def _why_anew(
+    sets: Sequence[TrainingSet], frontend: Frontend, crop: Crop, folder: Path, options: FeatureOptions
+) -> str:
+    """Why features are not stored; empty where they are."""
+    if frontend.kind == "waveform":
+        return "they are the audio itself"
+    if options.augment is not None or (crop.seconds is not None and crop.position == "random"):
+        return "crops or augmentation are random"
+    needed = frame_bytes(sets, frontend, crop)
+    if needed > min(options.disk_budget, 0.8 * _free(folder)):
+        return f"they would take {needed / 1e9:.1f} GB"
+    return ""
+
+
+def _live(
+    part: TrainingSet, frontend: Frontend, settings: TrainSettings, options: FeatureOptions
+) -> LiveStream:
+    is_bonafide = part.manifest.strings("label") == BONAFIDE
+    return LiveStream(
+        frontend, rows_of(part.manifest), is_bonafide, settings.crop, settings.seed, options.augment,
+        options.workers,
+    )  # fmt: skip
+
+
+def _readable(part: TrainingSet, failures: Sequence[Failure]) -> tuple[list[str], BoolArray]:
+    failed = {failure.utterance_id for failure in failures}
+    ids = part.manifest.column("utterance_id")
+    kept = np.array([i not in failed for i in ids], dtype=bool)
+    is_bonafide = (part.manifest.strings("label") == BONAFIDE)[kept]
+    ClassCounts.of(is_bonafide, f"readable part of the {part.name} set")
+    return [i for i in ids if i not in failed], is_bonafide
+
+
+def _free(folder: Path) -> float:
+    folder.mkdir(parents=True, exist_ok=True)
+    return float(shutil.disk_usage(folder).free)
+
+
+def fit_heads(
+    jobs: Sequence[HeadJob],
+    sets: tuple[TrainingSet, TrainingSet],
+    frontend: Frontend,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    accelerator: Accelerator,
+    options: FeatureOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> tuple[list[TrainedHead], Streams]:
+    """Trains heads on two sets; goes on where a killed run in ``folder`` was.
+
+    The front-end stays frozen and in eval mode: no dropout, no layer left out.
+    """
+    frontend.eval().requires_grad_(False)
+    streams = open_streams(sets, frontend, settings, folder, options or FeatureOptions())
+    augment = options.augment if options else None
+    facts = {
+        "frontend": frontend.fingerprint(),
+        "sets": [part.manifest.digest() for part in sets],
+        "augmentation": None if augment is None else augment.describe(),
+    }
+    trainer = HeadTrainer(
+        jobs, streams.train, streams.dev, settings, folder, accelerator=accelerator, facts=facts, say=say
+    )
+    return trainer.fit(), streams
+
+
+def train_frames(
+    sets: tuple[TrainingSet, TrainingSet | None],
+    frontend: Frontend,
+    backend: NeuralBackend,
+    settings: TrainSettings,
+    folder: Path,
+    *,
+    seed: int = 0,
+    long: str = "windows",
+    accelerator: Accelerator,
+    options: FeatureOptions | None = None,
+    say: Callable[[str], None] | None = None,
+) -> TrainResult:
+    """Trains one head and measures the detector that it makes.
+
+    Args:
+        sets: training and development set; the second decides when to stop.
+        frontend: frozen.
+        backend: not built yet.
+        settings: of the training.
+        folder: where checkpoints, journal and stored features lie; removed but for the journal.
+        seed: of the head's first weights and dropout.
+        long: what the detector scores of a recording longer than the crop (see :class:`Crop`).
+
+    Raises:
+        UsageError: no development set.
+    """
+    train_set, dev_set = sets
+    if dev_set is None:
+        raise UsageError(
+            f"back-end {backend.name} is trained until the development loss no longer falls: it needs a "
+            "development split (see --dev-split)"
+        )
+    both = (train_set, dev_set)
+    job = HeadJob(backend.name, backend, frontend.n_layers, seed)
+    trained, streams = fit_heads(
+        [job], both, frontend, settings, folder, accelerator=accelerator, options=options, say=say
+    )
+    crop = replace(settings.crop.at_start(), long=long)
+    detector = Detector(frontend, backend, "none", crop=crop)
+    scores, is_bonafide = _score_set(detector, dev_set, options or FeatureOptions())
+    metrics = {"dev": {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}}
+    detector.threshold = float(np.nextafter(eer(scores, is_bonafide).threshold, np.inf))
+    failures = streams.failures
+    failed = {failure.utterance_id for failure in failures}
+    weights = backend.layer_weights()
+    detector.training = {
+        "sets": {
+            part.name: set_facts(part, sum(i in failed for i in part.manifest.column("utterance_id")))
+            for part in both
+        },
+        "metrics": metrics,
+        "settings": settings.to_json() | {"head_seed": seed},
+        "best_epoch": trained[0].best_epoch,
+        "dev_loss": trained[0].dev_loss,
+        "layer_weights": None if weights is None else weights.tolist(),
+    }
+    return TrainResult(detector, metrics, failures)
+
+
+def _score_set(
+    detector: Detector, part: TrainingSet, options: FeatureOptions
+) -> tuple[np.ndarray, BoolArray]:
+    """Scores and classes of the readable part of a set, as the detector scores recordings."""
+    rows = rows_of(part.manifest)
+    label = dict(zip(part.manifest.column("utterance_id"), part.manifest.strings("label"), strict=True))
+    shards = shards_of(rows, [True] * len(rows))
+    make = partial(detector.extractor, workers=options.workers, batch_seconds=options.batch_seconds)
+    extracted = [e for some, _ in run_shards(LocalEngine(), make, shards) for e in some]
+    is_bonafide = np.array([label[e.row.utterance_id] == BONAFIDE for e in extracted])
+    return detector.score_extracted([e.features for e in extracted]), is_bonafide

@@ -1,0 +1,204 @@
+"""Layer features of a labelled set in batches: from a store, or from the front-end as they are needed.
+
+The order of the utterances and the batches follow from a seed and the number of the epoch alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from voxfide.audio import Audio
+from voxfide.crops import Crop
+from voxfide.decoding import DecodePool, default_workers
+from voxfide.errors import AudioError, UsageError
+from voxfide.extraction import Progress
+from voxfide.frontends.base import Frontend
+from voxfide.jobs import Failure, Row
+from voxfide.store import EmbeddingStore
+from voxfide.types import SAMPLE_RATE, BoolArray, Float32Array
+
+log = logging.getLogger(__name__)
+
+
+class Batch(NamedTuple):
+    """Layer features of some utterances.
+
+    Attributes:
+        indices: rows of the set, ``(batch,)``.
+        features: ``(batch, layers, frames, dim)`` float32, zero beyond each length.
+        lengths: ``(batch,)`` valid frames.
+    """
+
+    indices: np.ndarray
+    features: Tensor
+    lengths: Tensor
+
+
+class Augment(Protocol):
+    """What may be done to a waveform before it is cropped; seeded by utterance and epoch."""
+
+    def __call__(
+        self, waveform: Float32Array, sample_rate: int, utterance_id: str, label: str, *, epoch: int = 0
+    ) -> Float32Array:
+        """The waveform as it is trained on in this epoch."""
+
+    def describe(self) -> dict[str, Any]:
+        """What decides, as JSON."""
+
+
+class FeatureStream(Protocol):
+    """A labelled set that can be gone through again and again."""
+
+    dim: int
+    n_layers: int
+
+    @property
+    def is_bonafide(self) -> BoolArray:
+        """Classes ``(utterances,)``."""
+
+    def batches(self, order: Sequence[np.ndarray], epoch: int | None) -> Iterator[Batch]:
+        """Features of the rows in each item of ``order``; ``epoch`` None: without chance."""
+
+
+def shuffled(n: int, batch_size: int, seed: int, epoch: int, at_least: int = 2) -> list[np.ndarray]:
+    """Rows in random order in batches; a last batch of fewer than ``at_least`` rows is left out."""
+    order = np.random.default_rng([seed, epoch]).permutation(n)
+    batches = [order[i : i + batch_size] for i in range(0, n, batch_size)]
+    return batches if len(batches) == 1 or len(batches[-1]) >= at_least else batches[:-1]
+
+
+def consecutive(n: int, batch_size: int) -> list[np.ndarray]:
+    """All rows as they stand, in batches."""
+    return [np.arange(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
+
+
+def padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """``(layers, frames, dim)`` tensors as one float32 ``(batch, layers, frames, dim)``, and lengths."""
+    lengths = torch.tensor([s.shape[1] for s in states], device=states[0].device)
+    if int(lengths.min()) == int(lengths.max()):
+        return torch.stack(list(states)).float(), lengths
+    rows = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
+    return rows.transpose(1, 2).float().contiguous(), lengths
+
+
+@dataclass
+class StoreStream:
+    """Full-frame features from a store that holds the crops of these utterances.
+
+    Args:
+        store: made with pool ``none``.
+        ids: utterances of the set.
+        is_bonafide: their classes.
+        device: where batches go.
+    """
+
+    store: EmbeddingStore
+    ids: Sequence[str]
+    is_bonafide: BoolArray
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __post_init__(self) -> None:
+        if self.store.info.pool != "none":
+            raise UsageError(f"{self.store.folder}: holds time averages (expected full frames, pool none)")
+        self.dim, self.n_layers = self.store.info.dim, self.store.info.n_layers
+
+    def batches(self, order: Sequence[np.ndarray], epoch: int | None) -> Iterator[Batch]:
+        for rows in order:
+            # Copied: the store's own memory is mapped read-only.
+            states = [torch.from_numpy(self.store.features(self.ids[i]).copy()) for i in rows]
+            features, lengths = padded(states)
+            yield Batch(rows, features.to(self.device), lengths.to(self.device))
+
+
+@dataclass
+class LiveStream:
+    """Features computed anew for every batch: decoded ahead, augmented, cropped, then the front-end.
+
+    An utterance that cannot be read is left out of its batch and listed in ``failures``.
+
+    Args:
+        frontend: frozen, in eval mode.
+        rows: utterances of the set.
+        is_bonafide: their classes.
+        crop: what is used of each.
+        seed: of random crops.
+        augment: what is done before; only where an epoch is given.
+        workers: decoding processes; None chooses.
+    """
+
+    frontend: Frontend
+    rows: Sequence[Row]
+    is_bonafide: BoolArray
+    crop: Crop
+    seed: int = 0
+    augment: Augment | None = None
+    workers: int | None = None
+    progress: Progress | None = None
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if any(module.training for module in self.frontend.modules()):
+            raise UsageError(
+                f"front-end {self.frontend.name} is in training mode (expected eval: it is frozen)"
+            )
+        self.dim, self.n_layers = self.frontend.dim, self.frontend.n_layers
+
+    def batches(self, order: Sequence[np.ndarray], epoch: int | None) -> Iterator[Batch]:
+        workers = default_workers() if self.workers is None else self.workers
+        decoder = DecodePool(workers)
+        try:
+            flat = [int(i) for rows in order for i in rows]
+            decoded = decoder.decode([self.rows[i].path for i in flat])
+            for rows in order:
+                batch = self._batch(rows, [next(decoded) for _ in rows], epoch)
+                if batch is not None:
+                    yield batch
+        finally:
+            decoder.close()
+
+    def _batch(
+        self, rows: np.ndarray, decoded: Sequence[Audio | AudioError], epoch: int | None
+    ) -> Batch | None:
+        kept: list[int] = []
+        waveforms: list[Tensor] = []
+        for i, audio in zip(rows, decoded, strict=True):
+            try:
+                if isinstance(audio, AudioError):
+                    raise audio
+                waveform = self._waveform(int(i), audio, epoch)
+            except AudioError as error:
+                self._record(self.rows[i], error)
+                continue
+            kept.append(int(i))
+            waveforms.append(torch.from_numpy(waveform).to(self.frontend.device))
+            if self.progress:
+                self.progress(1, len(waveform) / SAMPLE_RATE)
+        if not kept:
+            return None
+        features, lengths = padded(self.frontend.hidden_states(waveforms))
+        return Batch(np.array(kept), features, lengths)
+
+    def _waveform(self, index: int, audio: Audio, epoch: int | None) -> Float32Array:
+        """What the front-end sees of an utterance."""
+        row = self.rows[index]
+        waveform = audio.waveform
+        self.frontend.check_length(len(waveform), str(row.path))
+        if epoch is None:
+            return self.crop.at_start()(waveform)
+        if self.augment is not None:
+            label = "bonafide" if self.is_bonafide[index] else "spoof"
+            waveform = self.augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=epoch)
+            self.frontend.check_length(len(waveform), str(row.path))
+        return np.ascontiguousarray(self.crop(waveform, np.random.default_rng([self.seed, epoch, index])))
+
+    def _record(self, row: Row, error: AudioError) -> None:
+        if row.utterance_id not in self.failures:
+            log.warning("%s", error)
+            self.failures[row.utterance_id] = Failure.of(row, error)
