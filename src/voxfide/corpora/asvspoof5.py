@@ -93,3 +93,16 @@ def prepare(
     if not parts:
         raise nothing_found(SHEET, tree, [file for name in wanted for file in _FILES[name]])
     return assemble(SHEET, tree, parts, wanted, inventory, keep_missing=keep_missing)
+
+
+def trial_list(path: Path) -> list[str]:
+    """Ids of the trials of one protocol file, in its order.
+
+    Raises:
+        ManifestError: not a protocol of this corpus, or ids that repeat.
+    """
+    problems = Problems(path.parent)
+    protocol = read_protocol(path, _FORMS, problems)
+    problems.check()
+    assert protocol is not None  # else there was a problem
+    return [str(name) for name in protocol.columns["utterance_id"].to_pylist()]
