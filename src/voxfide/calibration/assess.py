@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from voxfide.calibration.base import Calibration
-from voxfide.errors import UsageError
+from voxfide.calibration.folds import deal_folds
 from voxfide.metrics.cllr import cllr
 from voxfide.metrics.min_cllr import min_cllr
 from voxfide.metrics.trials import check_trials
-from voxfide.types import BoolArray, Float64Array, IntArray
+from voxfide.types import Float64Array
 
 MakeCalibration = Callable[[], Calibration]
 
@@ -121,65 +121,16 @@ def cross_validate(
 ) -> CrossValidated:
     """Calibrates every fold of the trials by what was fitted to the others.
 
-    Folds hold about equally many trials of each class; whole groups are dealt out, the
-    largest first, where groups are given. Where there are fewer trials of a class, or groups,
-    than folds, there are fewer folds.
-
-    Arguments as for :func:`calibrate`.
+    Arguments as for :func:`calibrate`; for the folds, and what they cannot be, see
+    :func:`~voxfide.calibration.folds.deal_folds`.
 
     Raises:
-        UsageError: fewer than 2 folds; groups of another length; a class that only one trial
-            or one group holds, so that some fold leaves nothing to be fitted to.
+        UsageError: folds that cannot be dealt; scores or labels that cannot be used.
     """
     values, labels = check_trials(scores, is_bonafide)
-    if n_folds < 2:
-        raise UsageError(f"{n_folds} folds; expected at least 2 (or 0 for no cross-validation)")
-    units = _units(groups, len(values))
-    fold = _deal(units, labels, n_folds, np.random.default_rng(seed))
+    fold = deal_folds(labels, n_folds, groups=groups, seed=seed)
     llr = np.empty_like(values)
-    for number in range(int(fold.max()) + 1):
+    for number in np.unique(fold):
         held = fold == number
-        if held.any():
-            llr[held] = make().fit(values[~held], labels[~held]).apply(values[held])
+        llr[held] = make().fit(values[~held], labels[~held]).apply(values[held])
     return CrossValidated(llr, cllr(llr, labels), len(np.unique(fold)), groups is not None, seed)
-
-
-def _units(groups: ArrayLike | None, n_trials: int) -> IntArray:
-    """``(trials,)`` numbers of what is dealt out as a whole; without groups, every trial by itself."""
-    if groups is None:
-        return np.arange(n_trials)
-    names = np.asarray(groups)
-    if names.shape != (n_trials,):
-        raise UsageError(f"groups of shape {names.shape} for {n_trials:,} trials: expected ({n_trials},)")
-    return np.unique(names.astype(str), return_inverse=True)[1].astype(np.int64)
-
-
-def _deal(units: IntArray, labels: BoolArray, n_folds: int, generator: np.random.Generator) -> IntArray:
-    """``(trials,)`` fold of each trial, so that every fold leaves trials of both classes."""
-    n_units = int(units.max()) + 1
-    counts = np.stack([np.bincount(units[part], minlength=n_units) for part in (labels, ~labels)], axis=1)
-    n_folds = min(n_folds, *(int(np.count_nonzero(counts[:, c])) for c in (0, 1)))
-    if n_folds < 2:
-        raise UsageError(
-            "a class has all of its trials in one group (or only one trial), so nothing of it can be left "
-            "out: no cross-validation (folds 0)"
-        )
-    if counts.max() == 1 and counts.sum() == n_units:  # every trial by itself: deal each class in turn
-        fold = np.empty(n_units, dtype=np.int64)
-        start = 0
-        for part in (labels, ~labels):
-            members = generator.permutation(np.flatnonzero(part))
-            fold[members] = (start + np.arange(len(members))) % n_folds
-            start += len(members)
-        return fold
-    shares = counts / counts.sum(axis=0)
-    order = generator.permutation(n_units)
-    order = order[np.argsort(-shares[order].sum(axis=1), kind="stable")]
-    filled = np.zeros((n_folds, 2))
-    fold_of = np.empty(n_units, dtype=np.int64)
-    for unit in order:
-        # The fold that would be least full, in the fuller of its classes.
-        after = (filled + shares[unit]) * (shares[unit] > 0)
-        fold_of[unit] = int(np.argmin(after.max(axis=1) + 1e-9 * filled.sum(axis=1)))
-        filled[fold_of[unit]] += shares[unit]
-    return fold_of[units]
