@@ -1,0 +1,173 @@
+"""Where somebody speaks: segments from a stream, by silero-vad, with hysteresis."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import numpy as np
+
+from voxfide.errors import UsageError
+from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
+
+if TYPE_CHECKING:
+    from voxfide.conditions.silero import SileroStream
+
+WINDOW: Final = 512
+"""Samples that share one decision: 32 ms."""
+
+_BATCH: Final = 64
+"""Windows that the network takes at a time, always as many: the numbers do not depend on the chunks."""
+
+
+class Segment(NamedTuple):
+    """A stretch of time, in seconds from the start of the recording."""
+
+    start: Seconds
+    end: Seconds
+
+
+@dataclass(frozen=True)
+class SpeechRule:
+    """When probabilities make a segment; the defaults and their meaning are silero-vad's own.
+
+    Attributes:
+        enter: a segment starts at the first window whose probability is at least this.
+        leave: it ends where the probability falls below this ...
+        min_silence: ... and does not come back to ``enter`` for this long, s.
+        min_speech: segments that are not longer than this are dropped, s.
+        padding: added at both ends, s; at most half of the gap to a neighbour.
+
+    Raises:
+        UsageError: thresholds out of order or negative times.
+    """
+
+    enter: float = 0.5
+    leave: float = 0.35
+    min_silence: Seconds = 0.1
+    min_speech: Seconds = 0.25
+    padding: Seconds = 0.03
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.leave <= self.enter <= 1:
+            raise UsageError(f"expected 0 <= leave <= enter <= 1, got {self.leave} and {self.enter}")
+        if not min(self.min_silence, self.min_speech, self.padding) >= 0:
+            raise UsageError("expected min_silence, min_speech and padding of at least 0 s")
+
+
+@dataclass
+class Hysteresis:
+    """Window probabilities to segments, in samples; holds back one segment at most.
+
+    The rule is ``get_speech_timestamps`` of silero-vad 6.2 without a longest duration.
+    """
+
+    rule: SpeechRule = field(default_factory=SpeechRule)
+    _windows: int = 0
+    _start: int | None = None  # of the segment that is going on
+    _fall: int | None = None  # where it may have ended
+    _left: int = 0  # where the segment that is held back starts, padded
+    _held: tuple[int, int] | None = None
+
+    def push(self, probability: float) -> list[tuple[int, int]]:
+        """Judges the next window and gives the segments that are settled by it, none or one."""
+        now = self._windows * WINDOW
+        self._windows += 1
+        if probability >= self.rule.enter:
+            self._fall = None
+            if self._start is None:
+                self._start = now
+            return []
+        if self._start is None or probability >= self.rule.leave:
+            return []
+        if self._fall is None:
+            self._fall = now
+        if now - self._fall < self.rule.min_silence * SAMPLE_RATE:
+            return []
+        start, end = self._start, self._fall
+        self._start = self._fall = None
+        return self._keep(start, end)
+
+    def finish(self, n_samples: int) -> list[tuple[int, int]]:
+        """The segments that were still open; the recording has ``n_samples``."""
+        settled = [] if self._start is None else self._keep(self._start, n_samples)
+        if self._held is not None:
+            settled.append((self._left, min(n_samples, self._held[1] + self._padding)))
+        self._start = self._fall = self._held = None
+        return settled
+
+    @property
+    def _padding(self) -> int:
+        return int(self.rule.padding * SAMPLE_RATE)
+
+    def _keep(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Holds a segment back until the next is known, with which it shares the gap between them."""
+        if end - start <= self.rule.min_speech * SAMPLE_RATE:
+            return []
+        before, self._held = self._held, (start, end)
+        if before is None:
+            self._left = max(0, start - self._padding)
+            return []
+        gap = start - before[1]
+        share = self._padding if gap >= 2 * self._padding else gap // 2
+        settled = (self._left, before[1] + share)
+        self._left = start - share
+        return [settled]
+
+
+class SpeechDetector:
+    """Speech segments of a 16 kHz stream, the same ones whatever the chunks.
+
+    Constant memory: what is held is less than 2.1 s of signal, and one segment. Times are exact to
+    the sample within the network's grid of 32 ms.
+
+    Args:
+        rule: when probabilities make a segment.
+
+    Raises:
+        MissingDependencyError: silero-vad is not installed.
+        CheckpointError: its weights cannot be read.
+    """
+
+    def __init__(self, rule: SpeechRule | None = None) -> None:
+        from voxfide.conditions.silero import SileroStream
+
+        self._stream: SileroStream = SileroStream()
+        self._hysteresis = Hysteresis(rule or SpeechRule())
+        self._waiting: list[Float32Array] = []
+        self._n_waiting = 0
+        self._n_samples = 0
+
+    def push(self, chunk: Float32Array) -> list[Segment]:
+        """The segments settled by the next ``(samples,)`` float32, in order; often none."""
+        self._waiting.append(chunk)
+        self._n_waiting += len(chunk)
+        self._n_samples += len(chunk)
+        size = _BATCH * WINDOW
+        if self._n_waiting < size:
+            return []
+        signal = np.concatenate(self._waiting)
+        whole = len(signal) // size * size
+        found = [s for start in range(0, whole, size) for s in self._judge(signal[start : start + size])]
+        self._waiting, self._n_waiting = [signal[whole:].copy()], len(signal) - whole
+        return found
+
+    def finish(self) -> list[Segment]:
+        """The segments that were still open; call once, at the end."""
+        found = []
+        if self._n_waiting:
+            signal = np.concatenate(self._waiting)
+            # The network's last window is filled up with silence, as silero-vad does.
+            found = self._judge(np.pad(signal, (0, -len(signal) % WINDOW)))
+        self._waiting, self._n_waiting = [], 0
+        return found + [_seconds(s) for s in self._hysteresis.finish(self._n_samples)]
+
+    def _judge(self, signal: Float32Array) -> list[Segment]:
+        import torch
+
+        probabilities = self._stream.push(torch.from_numpy(np.ascontiguousarray(signal, np.float32)))
+        return [_seconds(s) for p in probabilities for s in self._hysteresis.push(p)]
+
+
+def _seconds(segment: tuple[int, int]) -> Segment:
+    return Segment(segment[0] / SAMPLE_RATE, segment[1] / SAMPLE_RATE)
