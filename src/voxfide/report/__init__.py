@@ -14,7 +14,7 @@ from voxfide.report.figures_groups import eer_grid, group_trials, heatmap_figure
 from voxfide.report.page import Figure, Figures, KeyValues, Notice, Page, Prose, Section, Stat, Stats
 from voxfide.report.players import Budget, Clip, Players, add_audio
 from voxfide.report.style import save_figure
-from voxfide.report.tables import Column, Table
+from voxfide.report.tables import Column, Spread, Table
 
 __all__ = [
     "Budget",
@@ -28,6 +28,7 @@ __all__ = [
     "Players",
     "Prose",
     "Section",
+    "Spread",
     "Stat",
     "Stats",
     "Table",

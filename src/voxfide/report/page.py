@@ -1,4 +1,4 @@
-"""One self-contained HTML page built of sections of prose, key-values, tables, figures, players.
+"""One self-contained HTML page of sections of prose, key-values, tables, figures, players, scatter plots.
 
 The page makes no request to any host: style and script are inline and allowed by their
 hash alone, audio and pictures are data, and the content security policy forbids the rest.
@@ -20,6 +20,7 @@ import voxfide
 from voxfide.files import write_atomic
 from voxfide.report.markup import escape, inline, printable, slug
 from voxfide.report.players import Players
+from voxfide.report.scatter import Scatter
 from voxfide.report.svg import inline_svg
 from voxfide.report.tables import Table
 from voxfide.types import PathLike
@@ -72,11 +73,12 @@ class Notice:
 
 @dataclass(frozen=True)
 class Figure:
-    """A Matplotlib figure with its caption, and ``alt``, what it shows, in words."""
+    """A Matplotlib figure with its caption, and ``alt``, what it shows, in words; ``wide`` fills the page."""
 
     figure: MatplotlibFigure
     caption: str
     alt: str
+    wide: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Figures:
     figures: Sequence[Figure]
 
 
-Block = Prose | Stats | KeyValues | Notice | Figure | Figures | Table | Players
+Block = Prose | Stats | KeyValues | Notice | Figure | Figures | Table | Players | Scatter
 
 
 @dataclass(frozen=True)
@@ -123,9 +125,12 @@ class Page:
             _section(section, anchor, counters)
             for anchor, section in zip(anchors, self.sections, strict=True)
         )
+        scatters = [b for section in self.sections for b in section.blocks if isinstance(b, Scatter)]
         style, script = _asset("page.css"), _asset("page.js")
+        if scatters:
+            script += _asset("scatter.js")
         return _DOCUMENT.format(
-            policy=_policy(style, script),
+            policy=_policy(style, script, files_beside=any(s.has_links for s in scatters)),
             title=escape(printable(self.title)),
             style=style,
             script=script,
@@ -198,7 +203,7 @@ def _block(block: Block, counters: _Counters) -> str:
         case Table():
             number = counters.next_table()
             return block.to_html(label=f"Table {number}.", anchor=f"table-{number}")
-        case Players():
+        case Players() | Scatter():
             return block.to_html()
 
 
@@ -237,7 +242,8 @@ def _figure(figure: Figure, counters: _Counters) -> str:
     number = counters.next_figure()
     svg = inline_svg(figure.figure, alt=figure.alt, prefix=f"fig{number}")
     caption = f'<b class="label">Figure {number}.</b> {inline(figure.caption)}'
-    return f'<figure id="figure-{number}">{svg}<figcaption>{caption}</figcaption></figure>'
+    kind = ' class="wide"' if figure.wide else ""
+    return f'<figure id="figure-{number}"{kind}>{svg}<figcaption>{caption}</figcaption></figure>'
 
 
 @cache
@@ -245,16 +251,20 @@ def _asset(name: str) -> str:
     return files("voxfide.report").joinpath(name).read_text(encoding="utf-8").replace("\r\n", "\n")
 
 
-def _policy(style: str, script: str) -> str:
-    """What the browser may do for this page: show what is in it, run what is hashed here."""
+def _policy(style: str, script: str, *, files_beside: bool) -> str:
+    """What the browser may do for this page: show what is in it, run what is hashed here.
+
+    With ``files_beside`` it may also play recordings from where the page itself is.
+    """
 
     def digest(text: str) -> str:
         # Inline content is hashed as it stands between the tags, line breaks included.
         return "'sha256-" + base64.b64encode(hashlib.sha256(f"\n{text}".encode()).digest()).decode() + "'"
 
+    media = "data: 'self' file:" if files_beside else "data:"
     return (
         f"default-src 'none'; style-src {digest(style)}; script-src {digest(script)}; "
-        "img-src data:; media-src data:; base-uri 'none'; form-action 'none'"
+        f"img-src data:; media-src {media}; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -8,7 +8,10 @@ from typing import Any
 
 from voxfide.report.markup import escape, inline
 from voxfide.report.svg import interval_bar
-from voxfide.report.tables import MISSING, Column, Estimate, Table, is_number, number, plain, show
+from voxfide.report.tables import MISSING, Column, Estimate, Spread, Table, is_number, number, plain, show
+
+_MOST_ON_ONE_LINE = 6
+"""Columns of means beyond which their deviations go below them, so that the table fits the page."""
 
 
 def table_html(table: Table, label: str, anchor: str) -> str:
@@ -21,13 +24,17 @@ def table_html(table: Table, label: str, anchor: str) -> str:
         for c, r in zip(table.columns, right, strict=True)
     )
     body = []
-    for row in table.rows:
+    best, starts = table.best_rows(), table.group_starts()
+    for place, row in enumerate(table.rows):
         cells = zip(row, table.columns, right, scales, widths, strict=True)
-        body.append("<tr>" + "".join(_td(i, *cell) for i, cell in enumerate(cells)) + "</tr>")
+        tds = "".join(_td(i, *cell, marked=place in best[i]) for i, cell in enumerate(cells))
+        body.append(f'<tr class="group">{tds}</tr>' if place in starts else f"<tr>{tds}</tr>")
     name = f'<b class="label">{escape(label)}</b> ' if label else ""
     caption = f'<caption id="{escape(anchor)}">{name}{inline(table.caption)}</caption>'
     stacks = len(table.columns) <= 4 and bool(table.columns) and table.columns[-1].wrap
-    names = [name for name, on in (("sortable", table.sortable), ("stack", stacks)) if on]
+    dense = sum(column.spread for column in table.columns) > _MOST_ON_ONE_LINE
+    kinds = (("sortable", table.sortable), ("stack", stacks), ("dense", dense))
+    names = [name for name, on in kinds if on]
     kind = f' class="{" ".join(names)}"' if names else ""
     return (
         f'<div class="scroll" role="region" aria-labelledby="{anchor}" tabindex="0"><table{kind}>'
@@ -40,10 +47,13 @@ def _class(right: bool, column: Column) -> str:
     return f' class="{" ".join(names)}"' if names else ""
 
 
-def _td(index: int, cell: Any, column: Column, right: bool, scale: float, widths: tuple[int, int]) -> str:
+def _td(
+    index: int, cell: Any, column: Column, right: bool, scale: float, widths: tuple[int, int], *, marked: bool
+) -> str:
     value = plain(cell)
     key = f' data-value="{value!r}"' if is_number(value) else ""
     content = _estimate_html(cell, column, widths) if column.estimate else _cell_html(cell, column)
+    content = f"<b>{content}</b>" if marked else content
     if column.bar and isinstance(cell, Estimate) and value is not None:
         content = interval_bar(value, cell.interval, scale, column.reference) + content
     if index == 0:
@@ -53,6 +63,9 @@ def _td(index: int, cell: Any, column: Column, right: bool, scale: float, widths
 
 def _cell_html(cell: Any, column: Column) -> str:
     text = show(cell, column)
+    if isinstance(cell, Spread):
+        mean, sign, sd = text.partition(" ±")
+        return escape(mean.replace("-", "−")) + (f' <span class="ci">±{escape(sd)}</span>' if sign else "")
     if isinstance(cell, str):
         return inline(text) if column.wrap else f"<bdi>{escape(text)}</bdi>"
     return escape(text.replace("-", "−"))

@@ -1,0 +1,86 @@
+"""Steps of a study: each done once, those that fail reported, those that need them left out."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from voxfide.errors import VoxfideError
+from voxfide.files import remove_temporaries, write_atomic
+from voxfide.jobs import Failure
+from voxfide.studies.layerwise_cell import Reporter
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What a step leaves for those after it and for the report: JSON-safe facts, and unusable files."""
+
+    facts: dict[str, Any] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
+@dataclass
+class Steps:
+    """The steps of one study, in a folder with a file for each that is done.
+
+    A file is written when its step's work is complete, so that a run that was killed begins again
+    with the step in which it was, which itself goes on where it can.
+
+    Args:
+        folder: for the files.
+        reporter: told what goes on.
+
+    Attributes:
+        facts: of every step that is done, by name.
+        broken: name to why it is not done.
+        failures: utterances that some step could not use.
+    """
+
+    folder: Path
+    reporter: Reporter = field(default_factory=Reporter)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    broken: dict[str, str] = field(default_factory=dict)
+    failures: dict[tuple[str, str, str], Failure] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        remove_temporaries(self.folder)
+
+    def do(self, name: str, work: Callable[[], StepResult], needs: Sequence[str] = ()) -> bool:
+        """Does a step, unless it is done already or something that it needs is not; whether it is done."""
+        missing = [step for step in needs if step not in self.facts]
+        if missing:
+            self.broken[name] = f"needs {', '.join(missing)}"
+            return False
+        path = self.folder / f"{name.replace('/', '_')}.json"
+        if path.exists():
+            held = json.loads(path.read_text(encoding="utf-8"))
+            self.reporter.say(f"{name}: was finished before")
+            self._keep(name, StepResult(held["facts"], [Failure(**f) for f in held["failures"]]))
+            return True
+        self.reporter.say(name)
+        try:
+            result = work()
+        except (VoxfideError, OSError, MemoryError, torch.OutOfMemoryError) as error:
+            log.error("%s: %s", name, error)
+            self.broken[name] = str(error) or type(error).__name__
+            return False
+        content = {"facts": result.facts, "failures": [f.to_dict() for f in result.failures]}
+        write_atomic(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        self._keep(name, result)
+        return True
+
+    def is_done(self, name: str) -> bool:
+        """Whether a step is done, now or in an earlier run."""
+        return name in self.facts
+
+    def _keep(self, name: str, result: StepResult) -> None:
+        self.facts[name] = result.facts
+        self.failures |= {(f.utterance_id, f.path, f.reason): f for f in result.failures}

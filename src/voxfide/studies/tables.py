@@ -1,0 +1,34 @@
+"""Tables of studies: means over seeds as cells, and every table as Markdown, CSV and LaTeX files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from voxfide.errors import UsageError
+from voxfide.files import write_atomic
+from voxfide.report.tables import Spread, Table
+from voxfide.types import PathLike
+
+
+def mean_sd(values: Iterable[float]) -> Spread:
+    """Mean and sample standard deviation (divisor n − 1), which a single value has none of.
+
+    Raises:
+        UsageError: no values.
+    """
+    given = np.fromiter(values, dtype=np.float64)
+    if not given.size:
+        raise UsageError("no values to take the mean of")
+    return Spread(float(given.mean()), float(given.std(ddof=1)) if given.size > 1 else None)
+
+
+def write_table(folder: PathLike, stem: str, table: Table) -> list[Path]:
+    """Writes ``<stem>.md``, ``<stem>.csv`` (full precision) and ``<stem>.tex`` (booktabs)."""
+    texts = {".md": table.to_markdown(), ".csv": table.to_csv(), ".tex": table.to_latex()}
+    paths = [Path(folder) / f"{stem}{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        write_atomic(path, text)
+    return paths
