@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from voxfide.errors import UsageError
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -9,6 +11,8 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 
 def resolve_device(name: str) -> str:
     """``auto`` takes CUDA, then MPS, then the CPU; others are checked to be there.
+
+    Under ``accelerate launch`` or ``torchrun`` each process of a machine gets a GPU of its own.
 
     Raises:
         UsageError: an unknown device or one that this machine does not have.
@@ -20,7 +24,9 @@ def resolve_device(name: str) -> str:
         raise UsageError(f"device {name!r} (expected {', '.join(DEVICES)} or cuda:N)")
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if kind == "auto":
-        return next(d for d in ("cuda", "mps", "cpu") if there[d])
+        kind = name = next(d for d in ("cuda", "mps", "cpu") if there[d])
+    if name == "cuda" and there["cuda"] and "LOCAL_RANK" in os.environ:
+        return f"cuda:{os.environ['LOCAL_RANK']}"
     if not there[kind]:
         raise UsageError(f"device {name!r}: PyTorch sees none on this machine (use --device cpu)")
     return name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -265,6 +266,11 @@ def _run(
     from voxfide.studies.layerwise_cell import Reporter
     from voxfide.training.journal import make_accelerator
 
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            "a study runs in one process (`voxfide train` takes several): give each GPU front-ends or "
+            "recipes of its own, with a folder each"
+        )
     if mixed_precision not in ("no", "bf16"):
         raise UsageError(f"--mixed-precision {mixed_precision!r} (expected no or bf16)")
     with exclusive(out / ".lock", f"{out}: another study is writing there"):

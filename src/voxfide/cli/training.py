@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -268,7 +269,8 @@ class _Run:
         self.folder = out.with_name(out.name + ".run")
         self.mixed_precision, self.disk_budget = mixed_precision, disk_budget
         self.workers, self.batch_seconds, self.strict = workers, batch_seconds, strict
-        if self.folder.exists() and not resume:
+        self.is_main = os.environ.get("RANK", "0") == "0"
+        if self.is_main and self.folder.exists() and not resume:
             raise UsageError(
                 f"{self.folder}: holds a training run that has not come to its end "
                 "(expected --resume to go on with it, or delete it)"
@@ -293,6 +295,7 @@ class _Run:
             mixed_precision=self.mixed_precision,
             tensorboard=self.tensorboard,
             cpu=frontend.device.type == "cpu",
+            unused_parameters=head.name != "ffn",
         )
         with console.progress("features") as bar:
             options = FeatureOptions(
@@ -310,6 +313,8 @@ class _Run:
                 seed=seed, long=long, accelerator=accelerator, options=options, say=console.say,
             )  # fmt: skip
         accelerator.end_training()
+        if not self.is_main:
+            raise typer.Exit
         self.out.mkdir(parents=True, exist_ok=True)
         (self.folder / FILE_NAME).replace(self.out / FILE_NAME)
         return result

@@ -16,7 +16,7 @@ from voxfide.backends.base import ClassCounts
 from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.detector import Detector
-from voxfide.embeddings import embed
+from voxfide.embeddings import EmbeddingStore, embed
 from voxfide.engine import LocalEngine
 from voxfide.errors import UsageError
 from voxfide.extraction import Extractor, Progress, run_shards
@@ -105,8 +105,11 @@ def open_streams(
     settings: TrainSettings,
     folder: Path,
     options: FeatureOptions,
+    accelerator: Accelerator | None = None,
 ) -> Streams:
     """Streams of both sets: from a store in ``folder`` where it fits the budget, else from the front-end.
+
+    Of several processes the first fills the store, and the others wait for it.
 
     Raises:
         UsageError: a class of a set of which not one file could be read.
@@ -134,18 +137,24 @@ def open_streams(
             options.strict,
             crop=crop,
         )
-        result = embed(
-            part.manifest,
-            frontend,
-            store,
-            pool="none",
-            make_extractor=make,
-            crop=crop,
-            on_start=options.on_start,
-        )
-        failures += result.failures
-        ids, is_bonafide = _readable(part, result.failures)
-        streams.append(StoreStream(result.store, ids, is_bonafide, frontend.device))
+        if accelerator is None or accelerator.is_main_process:
+            embed(
+                part.manifest,
+                frontend,
+                store,
+                pool="none",
+                make_extractor=make,
+                crop=crop,
+                on_start=options.on_start,
+            )
+        if accelerator is not None:
+            accelerator.wait_for_everyone()
+        held = EmbeddingStore(store)
+        ids_of_part = set(part.manifest.column("utterance_id"))
+        failed = [failure for failure in held.failures() if failure.utterance_id in ids_of_part]
+        failures += failed
+        ids, is_bonafide = _readable(part, failed)
+        streams.append(StoreStream(held, ids, is_bonafide, frontend.device))
     return Streams(streams[0], streams[1], None if options.store else store, failures)
 
 
@@ -203,7 +212,7 @@ def fit_heads(
     The front-end stays frozen and in eval mode: no dropout, no layer left out.
     """
     frontend.eval().requires_grad_(False)
-    streams = open_streams(sets, frontend, settings, folder, options or FeatureOptions())
+    streams = open_streams(sets, frontend, settings, folder, options or FeatureOptions(), accelerator)
     augment = options.augment if options else None
     facts = {
         "frontend": frontend.fingerprint(),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
+
+LONGEST_WAIT = timedelta(days=7)
+"""That processes wait for the first, as while it stores the features of a large corpus."""
 
 
 class Journal:
@@ -105,7 +109,11 @@ def make_accelerator(
     from importlib.util import find_spec
 
     from accelerate import Accelerator
-    from accelerate.utils import DistributedDataParallelKwargs, ProjectConfiguration
+    from accelerate.utils import (
+        DistributedDataParallelKwargs,
+        InitProcessGroupKwargs,
+        ProjectConfiguration,
+    )
 
     if tensorboard and find_spec("tensorboard") is None:
         raise MissingDependencyError("TensorBoard is not installed (pip install 'voxfide[tensorboard]')")
@@ -115,7 +123,10 @@ def make_accelerator(
         cpu=cpu,
         log_with="tensorboard" if tensorboard else None,
         project_config=project,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused_parameters)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(find_unused_parameters=unused_parameters),
+            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+        ],
     )
     if tensorboard:
         accelerator.init_trackers("tensorboard")
