@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "src" / "voxfide"
 
 LAYERS = [
-    ("types", "errors", "registry", "files", "hub"),
+    ("types", "errors", "registry", "files", "hub", "recipes"),
     ("metrics",),
     ("calibration",),
     ("scores",),

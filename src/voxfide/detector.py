@@ -33,7 +33,15 @@ from voxfide.errors import AudioError, CheckpointError, UsageError
 from voxfide.extraction import Extractor, pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
 from voxfide.hub import download, is_hub_id
-from voxfide.pieces import BATCH_SECONDS, PieceScores, chunk_seconds, frame_scores, pieces, score_pieces
+from voxfide.pieces import (
+    BATCH_SECONDS,
+    PieceScores,
+    chunk_seconds,
+    frame_extractor,
+    frame_scores,
+    pieces,
+    score_pieces,
+)
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
 
 
@@ -108,20 +116,14 @@ class Detector(ModelHubMixin):
         Args:
             options: settings of :class:`~voxfide.extraction.Extractor`.
         """
-        backend = self.backend
-        if not isinstance(backend, NeuralBackend):
-            return Extractor(self.frontend, self.pool, **options)
-        budget = options.get("batch_seconds")
-
-        def scores(waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-            return list(frame_scores(self.frontend, [backend], waveforms, self.crop, budget)[:, 0])
-
-        return Extractor(self.frontend, self.pool, compute=scores, **options)
+        if isinstance(self.backend, NeuralBackend):
+            return frame_extractor(self.frontend, [self.backend], self.crop, **options)
+        return Extractor(self.frontend, self.pool, **options)
 
     def score_extracted(self, extracted: Sequence[np.ndarray]) -> Float64Array:
         """Scores ``(utterances,)`` of what :meth:`extractor` made of them."""
         if isinstance(self.backend, NeuralBackend):
-            return self._calibrate(np.array(extracted, dtype=np.float64))
+            return self._calibrate(np.array(extracted, dtype=np.float64).reshape(-1))
         return self.score_features(np.stack(extracted))
 
     def calibrated(self, record: CalibrationRecord) -> Detector:

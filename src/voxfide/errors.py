@@ -16,6 +16,11 @@ class VoxfideError(Exception):
 class UsageError(VoxfideError):
     """An argument or a combination of arguments that cannot work."""
 
+    @classmethod
+    def listing(cls, title: str, problems: Sequence[str]) -> UsageError:
+        """An error that says everything that is wrong, a line each."""
+        return cls("\n  ".join([f"{title}: {len(problems)} problem(s)", *problems]))
+
 
 class UnknownNameError(UsageError):
     """A name that a registry does not hold; says which names it holds."""

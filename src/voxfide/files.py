@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
-from voxfide.errors import StoreError
+from voxfide.errors import CheckpointError, StoreError, UsageError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +43,35 @@ def write_atomic(path: Path, content: str | bytes | Any) -> None:
     data = content.encode("utf-8") if isinstance(content, str) else content
     with replacing(path) as temporary, temporary.open("wb") as file:
         file.write(data)
+
+
+def read_yaml(path: Path | Traversable) -> Any:
+    """The content of a YAML file.
+
+    Raises:
+        UsageError: it cannot be read.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UsageError(f"{path}: not readable as YAML: {error}") from error
+
+
+def read_json_object(path: Path) -> dict[str, Any]:
+    """The content of a JSON file that holds an object.
+
+    Raises:
+        CheckpointError: it cannot be read, or holds something else.
+    """
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path}: not readable ({error})") from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{path}: expected a JSON object")
+    return values
 
 
 def remove_temporaries(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from voxfide.errors import AudioError, StoreError, UsageError
+from voxfide.files import write_atomic
 from voxfide.manifest import Manifest
 
 SHARD_ROWS = 256
@@ -69,6 +70,14 @@ def failures_csv(failures: Sequence[Failure]) -> str:
     writer.writeheader()
     writer.writerows(f.to_dict() for f in failures)
     return text.getvalue()
+
+
+def write_failures(path: Path, failures: Sequence[Failure]) -> None:
+    """Writes the failures table; where nothing has failed, one that is there goes."""
+    if failures:
+        write_atomic(path, failures_csv(failures))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def read_failures(path: Path) -> list[Failure]:

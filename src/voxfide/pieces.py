@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
+from voxfide.extraction import Extractor
 from voxfide.frontends.base import WINDOW, Frontend
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
 
@@ -75,6 +77,15 @@ class PieceScores:
         return self._sum / self._n_samples if self._n_samples else np.full_like(self._sum, np.nan)
 
 
+def padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """``(layers, frames, dim)`` tensors as one float32 ``(batch, layers, frames, dim)``, and lengths."""
+    lengths = torch.tensor([s.shape[1] for s in states], device=states[0].device)
+    if int(lengths.min()) == int(lengths.max()):
+        return torch.stack(list(states)).float(), lengths
+    rows = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
+    return rows.transpose(1, 2).float().contiguous(), lengths
+
+
 @torch.inference_mode()
 def score_pieces(
     frontend: Frontend, heads: Sequence[NeuralBackend], waveforms: Sequence[Float32Array]
@@ -84,9 +95,7 @@ def score_pieces(
     A head that was built on fewer layers than the front-end has reads the first of them.
     """
     states = frontend.hidden_states([torch.from_numpy(w).to(frontend.device) for w in waveforms])
-    lengths = torch.tensor([s.shape[1] for s in states], device=frontend.device)
-    padded = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
-    features = padded.transpose(1, 2).contiguous()
+    features, lengths = padded(states)
     columns = []
     for head in heads:
         if head.device != frontend.device:
@@ -123,3 +132,19 @@ def frame_scores(
     if batch:
         flush()
     return np.stack([t.result() for t in totals]) if totals else np.zeros((0, len(heads)))
+
+
+def frame_extractor(
+    frontend: Frontend, heads: Sequence[NeuralBackend], crop: Crop, **options: Any
+) -> Extractor:
+    """Rows of a manifest to their scores ``(heads,)``, so that frames are never kept.
+
+    Args:
+        options: settings of :class:`~voxfide.extraction.Extractor`.
+    """
+    budget = options.get("batch_seconds")
+
+    def scores(waveforms: Sequence[Float32Array]) -> Sequence[Float64Array]:
+        return list(frame_scores(frontend, heads, waveforms, crop, budget))
+
+    return Extractor(frontend, "none", compute=scores, **options)

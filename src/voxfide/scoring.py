@@ -20,10 +20,10 @@ from voxfide.jobs import (
     SHARD_ROWS,
     Failure,
     FileState,
-    failures_csv,
     missing_rows,
     rows_of,
     shards_of,
+    write_failures,
 )
 from voxfide.manifest import Manifest
 from voxfide.scores import write_scores
@@ -135,7 +135,7 @@ def score_many(
         columns = np.array([parts.scores[i] for i in ids], dtype=np.float64).reshape(len(ids), len(outs))
         for out, scores in zip(outs, columns.T, strict=True):
             write_scores(out, ids, scores)
-        _write_failures(first.with_name(first.name + ".failures.csv"), failures)
+        write_failures(first.with_name(first.name + ".failures.csv"), failures)
         shutil.rmtree(folder, ignore_errors=True)
     return ScoreResult(first, len(ids), failures)
 
@@ -186,10 +186,3 @@ def _claim(folder: Path, job: str) -> None:
         for stale in folder.glob("part-*.json"):
             stale.unlink()
         write_atomic(stamp, digest)
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if failures:
-        write_atomic(path, failures_csv(failures))
-    else:
-        path.unlink(missing_ok=True)

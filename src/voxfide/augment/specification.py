@@ -23,6 +23,7 @@ from voxfide.augment.base import Augmentation
 from voxfide.augment.combine import Chain, Maybe, OneOf
 from voxfide.augment.registry import AUGMENTATIONS
 from voxfide.errors import UsageError
+from voxfide.files import read_yaml
 from voxfide.registry import load_object
 
 FILES: Final = (".yaml", ".yml", ".json")
@@ -67,12 +68,7 @@ def make(name: str, options: Mapping[str, Any]) -> Augmentation:
 
 
 def _from_file(path: Path) -> Augmentation:
-    import yaml
-
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not readable as YAML: {error}") from error
+    content = read_yaml(path)
     try:
         return parse(content)
     except RecursionError:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -25,7 +25,7 @@ from voxfide.augment.records import new_manifest
 from voxfide.decoding import default_workers
 from voxfide.errors import AudioError, UsageError
 from voxfide.files import exclusive, remove_temporaries, write_atomic
-from voxfide.jobs import Failure, FileState, failures_csv
+from voxfide.jobs import Failure, FileState, write_failures
 from voxfide.manifest import Manifest
 from voxfide.manifest_io import SUFFIXES
 from voxfide.types import PathLike, Seconds
@@ -110,7 +110,7 @@ def augment_manifest(
         made, failures = _run(missing, journal, workers, progress)
         made_manifest = new_manifest(manifest, tasks, copies | made, folder, keep_original)
         path = made_manifest.write(folder / f"manifest{suffix}")
-        _write_failures(folder / "failures.csv", failures)
+        write_failures(folder / "failures.csv", failures)
     applied: dict[str, int] = {}
     for row in copies | made:
         applied[tasks[row].applied] = applied.get(tasks[row].applied, 0) + 1
@@ -220,10 +220,3 @@ def _read(journal: Path) -> dict[str, Copy]:
         except (json.JSONDecodeError, AttributeError, KeyError, TypeError):
             continue
     return copies
-
-
-def _write_failures(path: Path, failures: Sequence[Failure]) -> None:
-    if failures:
-        write_atomic(path, failures_csv(failures))
-    else:
-        path.unlink(missing_ok=True)

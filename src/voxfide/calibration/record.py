@@ -13,7 +13,7 @@ from voxfide.calibration.base import Calibration
 from voxfide.calibration.decision import bayes_threshold, probability_bonafide
 from voxfide.calibration.registry import restore_calibration
 from voxfide.errors import CheckpointError, UsageError
-from voxfide.files import write_atomic
+from voxfide.files import read_json_object, write_atomic
 from voxfide.types import PathLike
 
 FORMAT: Final = 1
@@ -128,10 +128,4 @@ class CalibrationRecord:
         Raises:
             CheckpointError: unreadable or malformed.
         """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: not readable ({error})") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path}: expected a JSON object")
-        return cls.from_json(values, str(path))
+        return cls.from_json(read_json_object(Path(path)), str(path))

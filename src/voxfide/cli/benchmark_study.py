@@ -91,7 +91,7 @@ def benchmark(
     from voxfide.studies.benchmark import BenchmarkOptions, run_benchmark
     from voxfide.studies.benchmark_choice import check_layer, choose
     from voxfide.studies.benchmark_report import write_benchmark_report
-    from voxfide.studies.layerwise_cell import Reporter
+    from voxfide.studies.reporting import Reporter
 
     problems: list[str] = []
     chosen, sets = [], None
@@ -114,7 +114,7 @@ def benchmark(
     except VoxfideError as error:
         problems.append(str(error))
     if problems or sets is None:
-        raise UsageError("\n  ".join([f"the benchmark cannot be run: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("the benchmark cannot be run", problems)
     result = run_benchmark(chosen, sets, out, options, Reporter(console.say, console.progress))
     page = write_benchmark_report(out, result, sets, published=published)
     _print(result)

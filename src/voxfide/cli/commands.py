@@ -258,14 +258,6 @@ def plain_value(text: str) -> Any:
     return value if isinstance(value, bool | int | float) else text
 
 
-def write_failures(path: Path, failures: list[Any]) -> None:
-    from voxfide.files import write_atomic
-    from voxfide.jobs import failures_csv
-
-    if failures:
-        write_atomic(path, failures_csv(failures))
-
-
 def exit_if(failed: object) -> None:
     if failed:
         raise typer.Exit(EXIT_FAILED_FILES)

@@ -17,7 +17,6 @@ from voxfide.cli.commands import (
     exit_if,
     pairs,
     plain_value,
-    write_failures,
 )
 from voxfide.errors import UsageError, VoxfideError
 
@@ -77,11 +76,12 @@ def ensemble(
     fails ends only those that need it.
     """
     from voxfide.devices import resolve_device
+    from voxfide.jobs import write_failures
     from voxfide.studies.ensemble import run_ensemble
     from voxfide.studies.ensemble_recipe import read_ensemble_recipe
     from voxfide.studies.ensemble_report import write_ensemble_report
     from voxfide.studies.ensemble_systems import EnsembleOptions
-    from voxfide.studies.layerwise_cell import Reporter
+    from voxfide.studies.reporting import Reporter
 
     wanted = read_ensemble_recipe(recipe)
     options = EnsembleOptions(
@@ -130,7 +130,7 @@ def _preflight(
     except VoxfideError as error:
         problems.append(str(error))
     if problems or data is None:
-        raise UsageError("\n  ".join([f"the study cannot be run: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("the study cannot be run", problems)
     return data
 
 

@@ -128,15 +128,12 @@ def finetune(
 def _report(result: Any, out: Path) -> None:
     from accelerate import PartialState
 
-    from voxfide.files import write_atomic
-    from voxfide.jobs import failures_csv
+    from voxfide.jobs import write_failures
 
     if not PartialState().is_main_process:
         return
     failed = out / "failures.csv"
-    failed.unlink(missing_ok=True)
-    if result.failures:
-        write_atomic(failed, failures_csv(result.failures))
+    write_failures(failed, result.failures)
     console.report_failures(result.failures, str(failed))
     best = result.best
     if "dev_loss" in best:

@@ -221,7 +221,7 @@ def _plan(
     except VoxfideError as error:
         problems.append(str(error))
     if problems or chosen is None:
-        raise UsageError("\n  ".join([f"the study cannot be run: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("the study cannot be run", problems)
     return StudyOptions(training=training), chosen, tasks
 
 
@@ -263,7 +263,7 @@ def _run(
 ) -> StudyResult:
     from voxfide.files import exclusive
     from voxfide.studies.layerwise import run_study
-    from voxfide.studies.layerwise_cell import Reporter
+    from voxfide.studies.reporting import Reporter
     from voxfide.training.journal import make_accelerator
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:

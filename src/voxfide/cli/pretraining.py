@@ -145,13 +145,10 @@ def _widths(text: str) -> int | list[int]:
 
 
 def _report(result: PretrainResult) -> None:
-    from voxfide.files import write_atomic
-    from voxfide.jobs import failures_csv
+    from voxfide.jobs import write_failures
 
     failed = result.folder / "failures.csv"
-    failed.unlink(missing_ok=True)
-    if result.failures:
-        write_atomic(failed, failures_csv(result.failures))
+    write_failures(failed, result.failures)
     console.report_failures(result.failures, str(failed))
     facts, final = result.facts, result.facts["final"]
     size, hours = f"{facts['parameters'] / 1e6:.2f} million parameters", f"{facts['data']['hours']:.2f} h"

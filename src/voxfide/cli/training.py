@@ -26,7 +26,6 @@ from voxfide.cli.commands import (
     make_frontend,
     pairs,
     plain_value,
-    write_failures,
 )
 from voxfide.errors import UsageError
 
@@ -321,6 +320,8 @@ class _Run:
 
 
 def _save(result: TrainResult, out: Path, weights: str) -> None:
+    from voxfide.jobs import write_failures
+
     result.detector.save(out, embed_frontend=weights == "embed")
     failed = out / "failures.csv"
     write_failures(failed, result.failures)

@@ -76,7 +76,7 @@ def draw_mix(
             problems.append(f"{name}: {error}")
     drawn, facts = _draw_all(recipe, found, seed, problems)
     if problems:
-        raise UsageError("\n  ".join([f"mix {recipe.name}: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing(f"mix {recipe.name}", problems)
     joined = _with_role(mix(drawn, prefix_ids=len(drawn) > 1), recipe.role)
     if recipe.augmentation is None:
         return DrawnMix(joined, facts, 0)

@@ -18,14 +18,15 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final, Self
 
+from voxfide import recipes
 from voxfide.augment.policy import Policy
 from voxfide.corpora import corpus
 from voxfide.errors import UnknownNameError, UsageError
 
+KIND: Final = "mixes"
 _KEYS: Final = ("title", "citation", "notes", "role", "parts", "augmentation")
 _PART_KEYS: Final = ("corpus", "split", "count")
 
@@ -106,8 +107,7 @@ class Mix:
 
 def mix_names() -> list[str]:
     """The recipes that voxfide brings."""
-    found = (entry.name for entry in _folder().iterdir())
-    return sorted(name.removesuffix(".yaml") for name in found if name.endswith(".yaml"))
+    return recipes.shipped(KIND)
 
 
 def read_mix(name: str | Path) -> Mix:
@@ -117,23 +117,8 @@ def read_mix(name: str | Path) -> Mix:
         UnknownNameError: no such recipe.
         UsageError: a file that is no recipe; says everything that is wrong with it.
     """
-    import yaml
-
-    text = str(name)
-    is_file = text.lower().endswith((".yaml", ".yml"))
-    if not is_file and text not in mix_names():
-        known = ", ".join(mix_names())
-        raise UnknownNameError(f"unknown mix {text!r} (known: {known}; or the name of a .yaml file)")
-    source = Path(text) if is_file else _folder() / f"{text}.yaml"
-    try:
-        content = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{name}: not readable as YAML: {error}") from error
-    return _mix(content, Path(text).stem if is_file else text, text)
-
-
-def _folder() -> Any:
-    return files("voxfide") / "recipes" / "mixes"
+    content = recipes.load(KIND, name, "mix")
+    return _mix(content, Path(name).stem if recipes.is_file(name) else str(name), str(name))
 
 
 def _mix(content: Any, name: str, source: str) -> Mix:
@@ -153,7 +138,7 @@ def _mix(content: Any, name: str, source: str) -> Mix:
         except UsageError as error:
             problems.append(f"augmentation: {error}")
     if problems:
-        raise UsageError("\n  ".join([f"{source}: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing(source, problems)
     return Mix(name, tuple(parts), augmentation=policy, **{k: str(v) for k, v in texts.items()})
 
 

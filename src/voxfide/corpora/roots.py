@@ -17,6 +17,7 @@ from pathlib import Path
 
 from voxfide.corpora import corpus
 from voxfide.errors import UnknownNameError, UsageError
+from voxfide.files import read_yaml
 from voxfide.types import PathLike
 
 
@@ -66,14 +67,9 @@ def read_roots(file: Path) -> dict[str, Path]:
     Raises:
         UsageError: it is not a YAML mapping of known corpora to folders; says everything that is wrong.
     """
-    import yaml
-
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not file.exists():
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{file}: not readable as YAML: {error}") from error
+    content = read_yaml(file)
     if not isinstance(content or {}, dict):
         raise UsageError(f"{file}: expected lines 'CORPUS: FOLDER', found a {type(content).__name__}")
     roots: dict[str, Path] = {}
@@ -91,7 +87,7 @@ def read_roots(file: Path) -> dict[str, Path]:
         else:
             roots[name] = file.parent / Path(value).expanduser()
     if problems:
-        raise UsageError("\n  ".join([f"{file}: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing(str(file), problems)
     return roots
 
 

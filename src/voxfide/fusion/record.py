@@ -13,7 +13,7 @@ import numpy as np
 
 from voxfide.calibration.base import check_prior
 from voxfide.errors import CheckpointError, UsageError
-from voxfide.files import write_atomic
+from voxfide.files import read_json_object, write_atomic
 from voxfide.fusion.linear import FusionOptions, LinearFusion
 from voxfide.types import PathLike
 
@@ -172,13 +172,7 @@ class FusionRecord:
         Raises:
             CheckpointError: unreadable or malformed.
         """
-        try:
-            values = json.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{path}: not readable ({error})") from error
-        if not isinstance(values, dict):
-            raise CheckpointError(f"{path}: expected a JSON object")
-        return cls.from_json(values, str(path))
+        return cls.from_json(read_json_object(Path(path)), str(path))
 
 
 def _as_json(values: dict[str, Any]) -> dict[str, Any]:

@@ -110,16 +110,28 @@ def replicates(
     for weighted in _draw(classes, n_bootstrap, step, seed, n_clusters):
         for ranking, results in zip(rankings, figures, strict=True):
             bonafide, spoof = weighted[ranking.bonafide.stream], weighted[ranking.spoof.stream]
-            usable = (bonafide.total > 0) & (spoof.total > 0)
-            if not usable.any():
-                continue
-            if not usable.all():
-                bonafide, spoof = bonafide.select(usable), spoof.select(usable)
-            trials = WeightedTrials(ranking, bonafide, spoof)
-            for spec in specs:
-                results[spec.name][start : start + len(usable)][usable] = spec.resampled(trials)
+            measure_samples(results, specs, start, ranking, bonafide, spoof)
         start += step
     return figures
+
+
+def measure_samples(
+    results: dict[str, Float64Array],
+    specs: Sequence[MetricSpec],
+    start: int,
+    ranking: Ranking,
+    bonafide: WeightedClass,
+    spoof: WeightedClass,
+) -> None:
+    """Puts every metric of the given samples into ``results`` from ``start`` on, where both classes occur."""
+    usable = (bonafide.total > 0) & (spoof.total > 0)
+    if not usable.any():
+        return
+    if not usable.all():
+        bonafide, spoof = bonafide.select(usable), spoof.select(usable)
+    trials = WeightedTrials(ranking, bonafide, spoof)
+    for spec in specs:
+        results[spec.name][start : start + len(usable)][usable] = spec.resampled(trials)
 
 
 def percentile_interval(figures: Float64Array, confidence: float) -> Interval | None:

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from voxfide.metrics.bootstrap import CELL_BUDGET, draw_copies
-from voxfide.metrics.ranking import RankedClass, Ranking, WeightedClass, WeightedTrials
+from voxfide.metrics.bootstrap import CELL_BUDGET, draw_copies, measure_samples
+from voxfide.metrics.ranking import RankedClass, Ranking, WeightedClass
 from voxfide.metrics.spec import MetricSpec
 from voxfide.types import BONAFIDE, SPOOF, BoolArray, Float64Array, IntArray
 
@@ -42,19 +42,11 @@ def paired_replicates(
     figures = [{spec.name: np.full(n_bootstrap, np.nan) for spec in specs} for _ in systems]
     start = 0
     for bonafide_copies, spoof_copies in _draws(is_bonafide, n_bootstrap, seed, clusters):
-        stop = start + len(bonafide_copies)
         for ranking, results in zip(rankings, figures, strict=True):
             bonafide = WeightedClass(ranking.bonafide, ranking.bonafide.copies_of(bonafide_copies))
             spoof = WeightedClass(ranking.spoof, ranking.spoof.copies_of(spoof_copies))
-            usable = (bonafide.total > 0) & (spoof.total > 0)
-            if not usable.any():
-                continue
-            if not usable.all():
-                bonafide, spoof = bonafide.select(usable), spoof.select(usable)
-            trials = WeightedTrials(ranking, bonafide, spoof)
-            for spec in specs:
-                results[spec.name][start:stop][usable] = spec.resampled(trials)
-        start = stop
+            measure_samples(results, specs, start, ranking, bonafide, spoof)
+        start += len(bonafide_copies)
     return figures
 
 

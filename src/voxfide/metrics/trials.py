@@ -31,6 +31,11 @@ class OperatingPoint:
     frr: float
     far: float
 
+    @property
+    def accepts_from(self) -> float:
+        """The least score above :attr:`threshold`, which at the official EER is the last rejected one."""
+        return float(np.nextafter(self.threshold, np.inf))
+
     def __float__(self) -> float:
         return self.value
 

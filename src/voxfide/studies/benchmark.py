@@ -20,48 +20,12 @@ from voxfide.files import exclusive
 from voxfide.jobs import Failure, read_failures
 from voxfide.studies.benchmark_choice import BenchmarkFrontend, check_layer
 from voxfide.studies.benchmark_rows import BenchmarkRow, ranked, read_row
-from voxfide.studies.benchmark_worker import Job, run
-from voxfide.studies.layerwise_cell import Reporter
+from voxfide.studies.benchmark_worker import BenchmarkOptions, Job, run
+from voxfide.studies.reporting import Reporter
 from voxfide.training.checkpoint import digest_of
 from voxfide.training.pooled import TrainingSet
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class BenchmarkOptions:
-    """How front-ends are measured.
-
-    Args:
-        layer: whose time average is classified: ``last``, a number from 1, ``mean`` over layers, or ``all``.
-        C: inverse strength of the penalty of the regression.
-        n_layers: build and run the first n layers only, of front-ends that have more.
-        random_weights: build registered architectures with random weights where none can be had.
-        device, precision: of the front-ends.
-        workers: decoding processes; None chooses.
-        batch_seconds: audio in a batch; None chooses.
-        n_bootstrap: samples for the intervals; 0 for none.
-        seed: of bootstrap, random weights and the sample that speed is measured on.
-    """
-
-    layer: str | int = "last"
-    C: float = 1e3
-    n_layers: int | None = None
-    random_weights: bool = False
-    device: str = "cpu"
-    precision: str = "fp32"
-    workers: int | None = None
-    batch_seconds: float | None = None
-    n_bootstrap: int = 1000
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.layer not in ("last", "mean", "all") and not (
-            isinstance(self.layer, int) and self.layer >= 1
-        ):
-            raise UsageError(f"layer {self.layer!r} (expected last, mean, all or a number from 1)")
-        if not self.C > 0:
-            raise UsageError(f"C={self.C} (expected a positive number)")
 
 
 @dataclass(frozen=True)
@@ -142,11 +106,7 @@ def _job(
         [options.layer, options.C, options.n_layers, options.device, options.precision],
         [options.n_bootstrap, options.seed],
     ]
-    return Job(
-        choice, *sets, folder, digest_of(facts), options.layer, options.C, options.n_layers,
-        options.random_weights, options.device, options.precision, options.workers, options.batch_seconds,
-        options.n_bootstrap, options.seed,
-    )  # fmt: skip
+    return Job(choice, *sets, folder, digest_of(facts), options)
 
 
 @dataclass
@@ -166,11 +126,8 @@ def _measured(job: Job, reporter: Reporter) -> _Outcome:
     process.start()
     theirs.close()
     try:
-        if reporter.progress is None:
-            _listen(ours, outcome, None)
-        else:
-            with reporter.progress(job.choice.label) as bar:
-                _listen(ours, outcome, bar)
+        with reporter.bar(job.choice.label) as bar:
+            _listen(ours, outcome, bar)
         process.join()
     finally:
         if process.is_alive():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxfide.errors import UnknownNameError, UsageError
+from voxfide.files import read_yaml
 from voxfide.frontends import FRONTENDS
 from voxfide.frontends.specs import FrontendSpec
 from voxfide.hub import is_hub_id
@@ -106,7 +107,7 @@ def choose(names: Sequence[str], options: Sequence[tuple[str, str, Any]] = ()) -
     if not chosen and not problems:
         problems.append("no front-ends")
     if problems:
-        raise UsageError("\n  ".join([f"front-ends: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("front-ends", problems)
     return chosen
 
 
@@ -131,13 +132,8 @@ def read_choices(path: PathLike) -> list[BenchmarkFrontend]:
     Raises:
         UsageError: not such a list; says everything that is wrong with it.
     """
-    import yaml
-
     path = Path(path)
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path}: not readable as YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, list):
         raise UsageError(f"{path}: expected a list of front-ends, found a {type(content).__name__}")
     chosen: list[BenchmarkFrontend] = []

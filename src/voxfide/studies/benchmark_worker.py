@@ -24,12 +24,10 @@ from voxfide.backends.logistic import LogisticBackend
 from voxfide.embeddings import EmbeddingStore, embed
 from voxfide.errors import CheckpointError, UsageError, VoxfideError
 from voxfide.extraction import Extractor
-from voxfide.files import write_atomic
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.frontends.random_weights import create_with_random_weights, has_random_weights
-from voxfide.jobs import Failure, failures_csv
-from voxfide.metrics import bootstrap_intervals, eer_percent
+from voxfide.jobs import Failure, write_failures
 from voxfide.scores import write_scores
 from voxfide.studies.benchmark_choice import BenchmarkFrontend
 from voxfide.studies.benchmark_machine import (
@@ -42,6 +40,7 @@ from voxfide.studies.benchmark_machine import (
 from voxfide.studies.benchmark_rows import BenchmarkRow, Weights, write_row
 from voxfide.studies.depth import depth_of
 from voxfide.studies.projection import layer_embeddings
+from voxfide.studies.reporting import eer_with_interval
 from voxfide.training.pooled import TrainingSet
 from voxfide.types import BONAFIDE, BoolArray, Float32Array
 
@@ -54,22 +53,21 @@ Tell = Callable[[str, Any], None]
 
 
 @dataclass(frozen=True)
-class Job:
-    """All that a process needs to measure a front-end; picklable.
+class BenchmarkOptions:
+    """How front-ends are measured.
 
-    Attributes:
-        folder: of the front-end, for everything that is written.
-        key: under which its row is kept.
-        layer, C: of the classifier.
-        n_layers: build the first n layers only, of front-ends that have so many.
-        random_weights: fall back on them where no weights can be had.
+    Args:
+        layer: whose time average is classified: ``last``, a number from 1, ``mean`` over layers, or ``all``.
+        C: inverse strength of the penalty of the regression.
+        n_layers: build and run the first n layers only, of front-ends that have more.
+        random_weights: build registered architectures with random weights where none can be had.
+        device, precision: of the front-ends.
+        workers: decoding processes; None chooses.
+        batch_seconds: audio in a batch; None chooses.
+        n_bootstrap: samples for the intervals; 0 for none.
+        seed: of bootstrap, random weights and the sample that speed is measured on.
     """
 
-    choice: BenchmarkFrontend
-    train: TrainingSet
-    dev: TrainingSet
-    folder: Path
-    key: str
     layer: str | int = "last"
     C: float = 1e3
     n_layers: int | None = None
@@ -80,6 +78,32 @@ class Job:
     batch_seconds: float | None = None
     n_bootstrap: int = 1000
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layer not in ("last", "mean", "all") and not (
+            isinstance(self.layer, int) and self.layer >= 1
+        ):
+            raise UsageError(f"layer {self.layer!r} (expected last, mean, all or a number from 1)")
+        if not self.C > 0:
+            raise UsageError(f"C={self.C} (expected a positive number)")
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a process needs to measure a front-end; picklable.
+
+    Attributes:
+        folder: of the front-end, for everything that is written.
+        key: under which its row is kept.
+        options: how it is measured.
+    """
+
+    choice: BenchmarkFrontend
+    train: TrainingSet
+    dev: TrainingSet
+    folder: Path
+    key: str
+    options: BenchmarkOptions
 
 
 def run(job: Job, pipe: Connection) -> None:
@@ -108,45 +132,43 @@ def measure(job: Job, tell: Tell) -> BenchmarkRow:
     Raises:
         VoxfideError: whatever stops it.
     """
+    options = job.options
     frontend, weights = load(job)
     fingerprint = frontend.fingerprint()
     # Named after what is in it: other weights, or other code, get a store of their own.
     store_folder = job.folder / f"store-{fingerprint[:12]}"
-    speed = measure_extraction(frontend, sample_audio(job.dev.manifest, frontend, job.seed))
+    speed = measure_extraction(frontend, sample_audio(job.dev.manifest, frontend, options.seed))
     failures: list[Failure] = []
     store: EmbeddingStore | None = None
     for part in (job.train, job.dev):
         result = embed(
             part.manifest, frontend, store_folder,
             make_extractor=lambda: Extractor(
-                frontend, "mean", job.workers, job.batch_seconds, lambda n, s: tell("progress", (n, s))
+                frontend, "mean", options.workers, options.batch_seconds,
+                lambda n, s: tell("progress", (n, s)),
             ),
             on_start=lambda missing, kept: tell("start", (missing, kept)),
         )  # fmt: skip
         store = result.store
         failures += result.failures
-    memory, device_memory = peak_memory(), peak_device_memory(job.device)
+    memory, device_memory = peak_memory(), peak_device_memory(options.device)
     assert store is not None
     tell("failures", failures)
-    _write_failures(job.folder / "failures.csv", failures)
-    train, is_bonafide, _ = examples(job.train, store, job.layer)
-    backend = LogisticBackend(C=job.C, layer="all").fit(train, is_bonafide)
+    write_failures(job.folder / "failures.csv", failures)
+    train, is_bonafide, _ = examples(job.train, store, options.layer)
+    backend = LogisticBackend(C=options.C, layer="all").fit(train, is_bonafide)
     dim = train.shape[1] * train.shape[2]
     del train
-    dev, is_bonafide, ids = examples(job.dev, store, job.layer)
+    dev, is_bonafide, ids = examples(job.dev, store, options.layer)
     scores = backend.score(dev)
     write_scores(job.folder / "dev.tsv", ids, scores)
-    interval = bootstrap_intervals(
-        scores, is_bonafide, ["eer_percent"], n_bootstrap=job.n_bootstrap, seed=job.seed
-    )["eer_percent"]
-    low, high = interval or (None, None)
     spec = job.choice.spec
     row = BenchmarkRow(
         job.choice.label, job.choice.name, weights, fingerprint,
-        sum(p.numel() for p in frontend.parameters()), frontend.n_layers, job.layer, dim,
-        eer_percent(scores, is_bonafide), low, high,
+        sum(p.numel() for p in frontend.parameters()), frontend.n_layers, options.layer, dim,
+        *eer_with_interval(scores, is_bonafide, options.n_bootstrap, options.seed),
         int(is_bonafide.sum()), int((~is_bonafide).sum()), len(failures),
-        speed, memory, device_memory, describe_machine(job.device),
+        speed, memory, device_memory, describe_machine(options.device),
         spec.open_condition if spec else None, spec.training_data if spec else "",
     )  # fmt: skip
     write_row(job.folder, job.key, row)
@@ -159,17 +181,21 @@ def load(job: Job) -> tuple[Frontend, Weights]:
     Raises:
         VoxfideError: it cannot be had.
     """
-    choice = job.choice
-    n_layers = None if job.n_layers is None else min(job.n_layers, depth_of(choice.name))
+    choice, options = job.choice, job.options
+    n_layers = None if options.n_layers is None else min(options.n_layers, depth_of(choice.name))
     spec = choice.spec
     registered = spec is not None and choice.name == spec.name
     try:
         made = create_frontend(
-            choice.name, n_layers, precision=job.precision, device=job.device, **choice.options
+            choice.name,
+            n_layers,
+            precision=options.precision,
+            device=options.device,
+            **choice.options,
         )
     except CheckpointError as error:
         # Never in place of files that were given: what is wrong with those must be said.
-        if not (job.random_weights and registered and spec) or choice.options or choice.folder:
+        if not (options.random_weights and registered and spec) or choice.options or choice.folder:
             raise
         if spec.n_parameters > MOST_RANDOM:
             raise CheckpointError(
@@ -177,7 +203,11 @@ def load(job: Job) -> tuple[Frontend, Weights]:
                 f"random weights either (at most {MOST_RANDOM / 1e6:,.0f} million)"
             ) from None
         drawn = create_with_random_weights(
-            choice.name, n_layers, seed=job.seed, precision=job.precision, device=job.device
+            choice.name,
+            n_layers,
+            seed=options.seed,
+            precision=options.precision,
+            device=options.device,
         )
         return drawn, "random"
     needs_none = registered and spec and not has_random_weights(spec) and "weights" not in choice.options
@@ -208,13 +238,6 @@ def examples(
         raise UsageError(f"layer {layer!r} (expected last, mean, all or a number from 1)")
     number = None if layer == "last" else int(layer)
     return layer_embeddings(store, ids, number)[:, None], is_bonafide, ids
-
-
-def _write_failures(path: Path, failures: list[Failure]) -> None:
-    if failures:
-        write_atomic(path, failures_csv(failures))
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _die_with_parent() -> None:

@@ -27,7 +27,7 @@ from voxfide.studies.ensemble_fusion import Fusing
 from voxfide.studies.ensemble_recipe import EnsembleRecipe
 from voxfide.studies.ensemble_steps import StepResult, Steps
 from voxfide.studies.ensemble_systems import EnsembleOptions, Systems, settings_of
-from voxfide.studies.layerwise_cell import Reporter
+from voxfide.studies.reporting import Reporter
 
 STAMP: Final = "study.json"
 
@@ -105,7 +105,7 @@ def run_ensemble(
     """
     options, reporter = options or EnsembleOptions(), reporter or Reporter()
     if problems := check_models(recipe, options):
-        raise UsageError("\n  ".join([f"ensemble study: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("ensemble study", problems)
     with exclusive(folder / ".lock", f"{folder}: another study is writing there"):
         _claim(folder, recipe, data, options)
         write_data(folder / "data", data)

@@ -91,7 +91,7 @@ def find_data(
                 (notes if spec.optional else problems).append(f"set {name}: {error}")
     problems += _unusable(recipe, sets, notes)
     if problems:
-        raise UsageError("\n  ".join([f"data of the study: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing("data of the study", problems)
     return StudyData(drawn, sets, notes, scale)
 
 

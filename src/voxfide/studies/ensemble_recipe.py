@@ -7,13 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from voxfide.errors import UnknownNameError, UsageError
+from voxfide import recipes
+from voxfide.errors import UsageError
 from voxfide.fusion import INPUTS
 from voxfide.types import PathLike
+
+KIND = "ensemble"
 
 
 @dataclass(frozen=True)
@@ -138,7 +140,7 @@ class EnsembleRecipe:
 
 def recipe_names() -> list[str]:
     """The recipes that ship with voxfide."""
-    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+    return recipes.shipped(KIND)
 
 
 def read_ensemble_recipe(name: PathLike) -> EnsembleRecipe:
@@ -147,25 +149,7 @@ def read_ensemble_recipe(name: PathLike) -> EnsembleRecipe:
     Raises:
         UsageError: no such recipe, or a malformed one; says everything that is wrong with it.
     """
-    import yaml
-
-    path = Path(name)
-    if path.suffix.lower() in (".yaml", ".yml"):
-        source: Any = path
-    elif str(name) in recipe_names():
-        source = _folder() / f"{name}.yaml"
-    else:
-        known = ", ".join(recipe_names())
-        raise UnknownNameError(f"unknown recipe {str(name)!r} (known: {known}; or a YAML file)")
-    try:
-        values = yaml.safe_load(source.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{name}: not readable as YAML: {error}") from error
-    return _parse(values, str(name), path.parent)
-
-
-def _folder() -> Any:
-    return files("voxfide") / "recipes" / "ensemble"
+    return _parse(recipes.load(KIND, name), str(name), Path(name).parent)
 
 
 def _parse(values: Any, where: str, folder: Path) -> EnsembleRecipe:
@@ -186,10 +170,10 @@ def _parse(values: Any, where: str, folder: Path) -> EnsembleRecipe:
     made["fusion"] = _spec(FusionSpec, made.get("fusion"), "fusion", folder, problems)
     made["figure"] = tuple(made.get("figure") or ())
     if problems:
-        raise UsageError("\n  ".join([f"{where}: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing(where, problems)
     recipe = EnsembleRecipe(**made)
     if problems := recipe.problems():
-        raise UsageError("\n  ".join([f"{where}: {len(problems)} problem(s)", *problems]))
+        raise UsageError.listing(where, problems)
     return recipe
 
 

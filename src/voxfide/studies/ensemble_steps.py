@@ -14,7 +14,7 @@ import torch
 from voxfide.errors import VoxfideError
 from voxfide.files import remove_temporaries, write_atomic
 from voxfide.jobs import Failure
-from voxfide.studies.layerwise_cell import Reporter
+from voxfide.studies.reporting import Reporter
 
 log = logging.getLogger(__name__)
 

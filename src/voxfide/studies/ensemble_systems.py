@@ -20,14 +20,13 @@ from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.frontends.ssl_config import read_json
 from voxfide.manifest import Manifest
-from voxfide.metrics import bootstrap_intervals, eer_percent
 from voxfide.scores import Scores, read_scores, write_scores
 from voxfide.scoring import score_manifest
 from voxfide.store import EmbeddingStore
 from voxfide.studies.ensemble_data import StudyData, has_labels
 from voxfide.studies.ensemble_recipe import EnsembleRecipe, SystemSpec
 from voxfide.studies.ensemble_steps import StepResult
-from voxfide.studies.layerwise_cell import Reporter
+from voxfide.studies.reporting import Reporter, eer_with_interval
 from voxfide.training.checkpoint import latest_checkpoint
 from voxfide.training.finetune import RUN, FinetuneOptions, finetune
 from voxfide.training.finetune_settings import FinetuneSettings
@@ -99,7 +98,7 @@ class Systems:
         drawn = self.data.mixes[mix]
         if not drawn.n_planned:
             return StepResult({"manifest": None, "applied": {}})
-        with self._bar(f"augment {mix}") as bar:
+        with self.reporter.bar(f"augment {mix}") as bar:
             made = augment_manifest(
                 drawn.manifest,
                 Plan.of(drawn.manifest, self.options.seed),
@@ -126,7 +125,7 @@ class Systems:
         if finished is not None:
             return StepResult(finished)
         dev_set = TrainingSet.of("dev", self.data.sets[self.recipe.select_on], None)
-        with self._bar(f"finetune {name}") as bar:
+        with self.reporter.bar(f"finetune {name}") as bar:
             if bar is not None:
                 bar.start(settings.epochs * len(train_set.manifest), 0)
             options = FinetuneOptions(
@@ -165,7 +164,7 @@ class Systems:
             TrainingSet.of("train", self.data.mixes[spec.mix].manifest, None),
             TrainingSet.of("dev", self.data.sets[self.recipe.select_on], None),
         )
-        with self._bar(f"features {name}") as bar:
+        with self.reporter.bar(f"features {name}") as bar:
             result = train(
                 sets,
                 frontend,
@@ -193,7 +192,7 @@ class Systems:
             # Computed when the classifier was fitted: no second pass over the audio.
             write_scores(out, held, detector.score_features(store.matrix(held)))
         else:
-            with self._bar(f"score {of}, {name}") as bar:
+            with self.reporter.bar(f"score {of}, {name}") as bar:
                 failures = score_manifest(
                     detector,
                     part,
@@ -226,15 +225,7 @@ class Systems:
         known = np.array([label[i] in (BONAFIDE, "spoof") for i in scores.utterance_id], dtype=bool)
         is_bonafide = np.array([label[i] == BONAFIDE for i in scores.utterance_id], dtype=bool)[known]
         values = scores.score[known]
-        interval = bootstrap_intervals(
-            values, is_bonafide, ["eer_percent"], n_bootstrap=self.options.n_bootstrap, seed=self.options.seed
-        )["eer_percent"]
-        return [eer_percent(values, is_bonafide), *(interval or (None, None))]
-
-    def _bar(self, title: str) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext() if self.reporter.progress is None else self.reporter.progress(title)
+        return [*eer_with_interval(values, is_bonafide, self.options.n_bootstrap, self.options.seed)]
 
 
 def _model_facts(best: Mapping[str, Any], settings: FinetuneSettings) -> dict[str, Any]:

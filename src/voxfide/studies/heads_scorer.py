@@ -14,7 +14,7 @@ from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.extraction import Extractor
 from voxfide.frontends.base import Frontend, tensors_digest
-from voxfide.pieces import frame_scores
+from voxfide.pieces import frame_extractor
 from voxfide.types import Float64Array
 
 
@@ -40,12 +40,7 @@ class HeadsScorer:
 
     def extractor(self, **options: Any) -> Extractor:
         """What turns rows into scores; options as of :class:`~voxfide.extraction.Extractor`."""
-        budget = options.get("batch_seconds")
-
-        def scores(waveforms: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-            return list(frame_scores(self.frontend, self.heads, waveforms, self.crop, budget))
-
-        return Extractor(self.frontend, "none", compute=scores, **options)
+        return frame_extractor(self.frontend, self.heads, self.crop, **options)
 
     def score_extracted(self, extracted: Sequence[np.ndarray]) -> Float64Array:
         """Scores ``(utterances, heads)``."""

@@ -19,7 +19,7 @@ from voxfide.files import write_atomic
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure
-from voxfide.studies.layerwise_cell import Cell, Reporter, StudyOptions, settings_of
+from voxfide.studies.layerwise_cell import Cell, StudyOptions, settings_of
 from voxfide.studies.layerwise_grid import FrontendChoice, Grid, check_backends
 from voxfide.studies.layerwise_rows import (
     EER_FILE,
@@ -32,6 +32,7 @@ from voxfide.studies.layerwise_rows import (
     write_rows,
 )
 from voxfide.studies.recipe import Task
+from voxfide.studies.reporting import Reporter
 from voxfide.studies.speed import measure_speed
 
 if TYPE_CHECKING:

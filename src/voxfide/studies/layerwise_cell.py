@@ -5,8 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,15 +17,15 @@ from voxfide.errors import UsageError
 from voxfide.files import write_atomic
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
-from voxfide.jobs import Failure, failures_csv
+from voxfide.jobs import Failure, write_failures
 from voxfide.manifest import Manifest
-from voxfide.metrics import bootstrap_intervals, eer_percent
 from voxfide.scores import read_scores
 from voxfide.scoring import score_many
 from voxfide.studies.heads_scorer import HeadsScorer
 from voxfide.studies.layerwise_grid import FrontendChoice, Grid
 from voxfide.studies.layerwise_rows import EerRow, WeightRow
 from voxfide.studies.recipe import Task
+from voxfide.studies.reporting import Reporter, eer_with_interval
 from voxfide.training.checkpoint import digest_of, remove_checkpoints
 from voxfide.training.frames import FeatureOptions, fit_heads
 from voxfide.training.heads import TrainedHead
@@ -60,14 +59,6 @@ class StudyOptions:
     n_bootstrap: int = 1000
     save_detectors: bool = False
     measure_speed: bool = True
-
-
-@dataclass(frozen=True)
-class Reporter:
-    """Who hears of what goes on: lines, and bars for long passes."""
-
-    say: Callable[[str], None] = log.info
-    progress: Callable[[str], AbstractContextManager[Any]] | None = None
 
 
 @dataclass
@@ -127,7 +118,7 @@ class Cell:
             TrainingSet("train", self.task.train, self.task.recipe.train.split),
             TrainingSet("dev", self.task.dev, self.task.recipe.dev.split),
         )
-        with _bar(self.reporter, "features") as bar:
+        with self.reporter.bar("features") as bar:
             features = replace(self.options.features, progress=bar, on_start=getattr(bar, "start", None))
             trained, streams = fit_heads(
                 self.jobs, sets, frontend, self.settings, self.folder,
@@ -153,7 +144,7 @@ class Cell:
         """Scores an evaluation set with all heads in one pass."""
         outs = [self.folder / "scores" / name / f"{head.job.name}.tsv" for head in trained]
         scorer = HeadsScorer(frontend, [head.backend for head in trained], self.crop)
-        with _bar(self.reporter, f"score {name}") as bar:
+        with self.reporter.bar(f"score {name}") as bar:
             made = score_many(
                 scorer, manifest, outs, on_start=getattr(bar, "start", None),
                 make_extractor=lambda: scorer.extractor(
@@ -170,13 +161,9 @@ class Cell:
     def _eer(self, name: str, head: TrainedHead, scores: Path, label: dict[str, str]) -> EerRow:
         table = read_scores(scores)
         is_bonafide = np.array([label[i] == BONAFIDE for i in table.utterance_id])
-        found = bootstrap_intervals(
-            table.score, is_bonafide, ["eer_percent"], n_bootstrap=self.options.n_bootstrap
-        )["eer_percent"]
-        low, high = found or (None, None)
         return EerRow(
             self.task.name, name, self.choice.size, self.choice.label, head.backend.name, head.job.n_layers,
-            head.job.seed, eer_percent(table.score, is_bonafide), low, high,
+            head.job.seed, *eer_with_interval(table.score, is_bonafide, self.options.n_bootstrap),
         )  # fmt: skip
 
     def _weights(self, head: TrainedHead) -> list[WeightRow]:
@@ -198,8 +185,7 @@ class Cell:
                 detector.save(self.folder / "detectors" / head.job.name)
 
     def _finish(self, eers: list[EerRow], weights: list[WeightRow], failures: list[Failure]) -> None:
-        if failures:
-            write_atomic(self.folder / "failures.csv", failures_csv(failures))
+        write_failures(self.folder / "failures.csv", failures)
         rows = {
             "key": self.key,
             "eers": [astuple(row) for row in eers],
@@ -208,10 +194,6 @@ class Cell:
         }
         write_atomic(self.folder / "result.json", json.dumps(rows) + "\n")
         remove_checkpoints(self.folder)
-
-
-def _bar(reporter: Reporter, title: str) -> AbstractContextManager[Any]:
-    return nullcontext() if reporter.progress is None else reporter.progress(title)
 
 
 def settings_of(task: Task, options: StudyOptions) -> TrainSettings:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from voxfide import recipes
 from voxfide.corpora import corpus
 from voxfide.corpora import prepare as prepare_corpus
 from voxfide.corpora.roots import find_root, how_to_name
@@ -19,6 +19,7 @@ from voxfide.errors import UnknownNameError, UsageError, VoxfideError
 from voxfide.manifest import Manifest
 from voxfide.types import BONAFIDE, UNKNOWN, PathLike
 
+KIND = "layerwise"
 EVALUATION_SPLITS = ("eval", "test")
 
 
@@ -75,7 +76,7 @@ class Task:
 
 def recipe_names() -> list[str]:
     """The recipes that ship with voxfide."""
-    return sorted(p.name.removesuffix(".yaml") for p in _folder().iterdir() if p.name.endswith(".yaml"))
+    return recipes.shipped(KIND)
 
 
 def read_recipe(name: PathLike) -> Recipe:
@@ -84,27 +85,8 @@ def read_recipe(name: PathLike) -> Recipe:
     Raises:
         UsageError: no such recipe, or a malformed one; says everything that is wrong with it.
     """
-    import yaml
-
-    path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        where = str(path)
-        try:
-            text = path.read_text(encoding="utf-8")
-        except OSError as error:
-            raise UsageError(f"{where}: not readable ({error})") from error
-    elif str(name) in recipe_names():
-        where = f"recipe {name}"
-        text = _folder().joinpath(f"{name}.yaml").read_text(encoding="utf-8")
-    else:
-        raise UnknownNameError(
-            f"unknown recipe {name!s} (known: {', '.join(recipe_names())}, or a YAML file)"
-        )
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{where}: not readable as YAML: {error}") from error
-    return _parse(values, where)
+    where = str(name) if recipes.is_file(name) else f"recipe {name}"
+    return _parse(recipes.load(KIND, name), where)
 
 
 def own_recipe(
@@ -209,10 +191,6 @@ def _canonical(name: str) -> str:
         return corpus(name).name
     except UnknownNameError:
         return name
-
-
-def _folder() -> Any:
-    return files("voxfide").joinpath("recipes", "layerwise")
 
 
 def _parse(values: Any, where: str) -> Recipe:

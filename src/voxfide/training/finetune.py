@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from voxfide.detector import Detector
@@ -232,7 +231,7 @@ class _Run:
             figures["dev_loss"] = cross_entropy(scores, is_bonafide, self.class_weights)
             figures |= {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
             # The official threshold is the last rejected score: accept from the next number on.
-            threshold = float(np.nextafter(eer(scores, is_bonafide).threshold, np.inf))
+            threshold = eer(scores, is_bonafide).accepts_from
         is_best = not here.best or self._rank(figures) < self._rank(here.best)
         if self.accelerator.is_main_process:
             self._save(figures, threshold, is_best)

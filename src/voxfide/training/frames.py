@@ -267,7 +267,7 @@ def train_frames(
     detector = Detector(frontend, backend, "none", crop=crop)
     scores, is_bonafide = _score_set(detector, dev_set, options or FeatureOptions())
     metrics = {"dev": {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}}
-    detector.threshold = float(np.nextafter(eer(scores, is_bonafide).threshold, np.inf))
+    detector.threshold = eer(scores, is_bonafide).accepts_from
     failures = streams.failures
     failed = {failure.utterance_id for failure in failures}
     weights = backend.layer_weights()

@@ -233,8 +233,7 @@ class HeadTrainer:
         if dev_loss < run.best_loss:
             run.best_loss, run.best_epoch, run.stale = dev_loss, self.epoch, 0
             run.dev_eer_percent = 100 * point.value
-            # The official threshold is the last rejected score: accept from the next number on.
-            run.dev_threshold = float(np.nextafter(point.threshold, np.inf))
+            run.dev_threshold = point.accepts_from
             run.best = {k: t.detach().clone() for k, t in run.head.state_dict().items()}
         else:
             run.stale += 1

@@ -110,8 +110,7 @@ def train(
         features, is_bonafide = _examples(dev_set, results[1])
         scores = detector.score_features(features)
         metrics["dev"] = {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
-        # The official threshold is the last rejected score: accept from the next number on.
-        detector.threshold = float(np.nextafter(eer(scores, is_bonafide).threshold, np.inf))
+        detector.threshold = eer(scores, is_bonafide).accepts_from
     facts = {s.name: set_facts(s, len(r.failures)) for s, r in zip(present, results, strict=True)}
     detector.training = {"sets": facts, "metrics": metrics}
     return TrainResult(detector, metrics, [f for r in results for f in r.failures])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxfide.errors import CheckpointError, UsageError
+from voxfide.files import read_yaml
 from voxfide.frontends.ssl_config import SSLConfig
 from voxfide.training.finetune_settings import PRECISIONS
 
@@ -207,14 +208,7 @@ def read_architecture(path: Path) -> dict[str, Any]:
     Raises:
         UsageError: no such file, or not a mapping.
     """
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not YAML ({error})") from None
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UsageError(f"{path}: expected a mapping, such as 'hidden_size: 256'")
     return values

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from voxfide.audio import Audio
 from voxfide.crops import Crop
@@ -21,6 +21,7 @@ from voxfide.errors import AudioError, UsageError
 from voxfide.extraction import Progress
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure, Row
+from voxfide.pieces import padded
 from voxfide.store import EmbeddingStore
 from voxfide.types import SAMPLE_RATE, BoolArray, Float32Array
 
@@ -77,15 +78,6 @@ def shuffled(n: int, batch_size: int, seed: int, epoch: int, at_least: int = 2) 
 def consecutive(n: int, batch_size: int) -> list[np.ndarray]:
     """All rows as they stand, in batches."""
     return [np.arange(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
-
-
-def padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """``(layers, frames, dim)`` tensors as one float32 ``(batch, layers, frames, dim)``, and lengths."""
-    lengths = torch.tensor([s.shape[1] for s in states], device=states[0].device)
-    if int(lengths.min()) == int(lengths.max()):
-        return torch.stack(list(states)).float(), lengths
-    rows = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
-    return rows.transpose(1, 2).float().contiguous(), lengths
 
 
 @dataclass
