@@ -17,9 +17,10 @@ from pathlib import Path
 
 import numpy as np
 
+from sounds import pad, plucked
 from voxfide.audio import load_audio, resample
 from voxfide.augment import parse
-from voxfide.augment.levels import mix_at_snr
+from voxfide.augment.levels import active_power, mix_at_snr
 from voxfide.conditions import POLICY, ConditionMeter, Conditions, SpeechDetector, reasons
 from voxfide.types import SAMPLE_RATE, Float32Array
 
@@ -159,6 +160,50 @@ def false_alarms(corpus: Path, splits: list[str], every: int) -> None:
     table("Reasons given for the clips as they are", ["clips", *codes], rows)
 
 
+def joined(clips: list[Float32Array], seed: int) -> Float32Array:
+    """Four clips at one level, each with a pause of 0.3 to 0.9 s after it, as loud as its softest moments."""
+    rng = np.random.default_rng(seed)
+    parts = []
+    for index in rng.choice(len(clips), 4, replace=False):
+        clip = clips[index].astype(np.float64)
+        clip *= 0.05 / np.sqrt(active_power(clip, SAMPLE_RATE))
+        frames = clip[: len(clip) // 512 * 512].reshape(-1, 512)
+        soft = max(1e-5, float(np.percentile(np.sqrt((frames**2).mean(axis=1)), 5)))
+        parts += [clip, soft * rng.standard_normal(int(SAMPLE_RATE * rng.uniform(0.3, 0.9)))]
+    return np.concatenate(parts).astype(np.float32)
+
+
+def background(clips: list[Float32Array], n: int = 30) -> None:
+    speech = [joined(clips, seed) for seed in range(n)]
+    rng = np.random.default_rng(0)
+    music = {"plucked chords": plucked, "held chords": pad}
+    under = {name: [make(4.0, seed) for seed in range(6)] for name, make in music.items()}
+    under["white noise"] = [rng.standard_normal(4 * SAMPLE_RATE).astype(np.float32) for _ in range(6)]
+
+    def row(name: str, db: str, signals: list[Float32Array]) -> list[str]:
+        found = [measure(signal) for signal in signals]
+        known = [c for c in found if c.background_db is not None]
+        return [
+            name, db, f"{len(known)} of {len(found)}", quantiles([c.background_db for c in known]),
+            quantiles([c.background_steadiness for c in known]), flagged(found, "background"),
+        ]  # fmt: skip
+
+    rows = [row("nothing, single clips", "-", clips), row("nothing, joined clips", "-", speech)]
+    reverberant = augmented("reverb")
+    rows.append(row("reverberation", "-", [reverberant(s, seed) for seed, s in enumerate(speech)]))
+    for name, sounds in under.items():
+        for snr in (30, 20, 10, 0):
+            mixed = [
+                mix_at_snr(
+                    s.astype(np.float64), np.resize(sounds[i % 6], len(s)), snr, SAMPLE_RATE, "active"
+                ).astype(np.float32)
+                for i, s in enumerate(speech)
+            ]
+            rows.append(row(name, f"{snr}", mixed))
+    head = ["under the speech", "SNR, dB", "told", "background_db", "steadiness", "background reason"]
+    table("Sound outside speech", head, rows)
+
+
 def no_speech() -> None:
     rng = np.random.default_rng(0)
     time_axis = np.arange(60 * SAMPLE_RATE) / SAMPLE_RATE
@@ -209,14 +254,19 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--splits", default="dev,eval")
     parser.add_argument("--every", type=int, default=2)
+    parser.add_argument("--only", choices=["background"], help="this table alone")
     options = parser.parse_args()
     splits = options.splits.split(",")
     clips = load(options.corpus, splits, "bonafide", options.every)
     print(f"{len(clips)} bona fide clips of {options.splits}, {sum(map(len, clips)) / SAMPLE_RATE:.0f} s")
+    if options.only:
+        background(clips)
+        return
     bands_and_coding(clips)
     noise(clips)
     clipping(clips)
     false_alarms(options.corpus, splits, options.every)
+    background(clips)
     no_speech()
     speed(clips)
 

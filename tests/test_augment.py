@@ -29,6 +29,7 @@ SPECIFICATIONS = [
     "noise:snr=0..30", "noise:over=active", "reverb", "reverb:rt60=0.1..1.5,drr=-5..20",
     *(f"rawboost:algorithm={n}" for n in range(1, 9)), "bandlimit", "bandlimit:rate=11025", "bandpass",
     "gain:db=-20..20", "speed:factor=0.5..2", "combei2024", "0.5 * noise + reverb", "noise | gain | bandpass",
+    "resynthesis:route=lpc_pulse",
 ]  # fmt: skip
 
 
@@ -567,3 +568,27 @@ def test_combinations_in_the_registry_can_be_made_and_families_list_their_settin
         else:
             assert spec.settings()
     assert AUGMENTATIONS["noise"].settings() == {"snr": "25", "over": "signal"}
+
+
+def test_copy_synthesis_says_that_it_makes_spoofs_also_within_combinations():
+    for text, expected in (
+        ("resynthesis:route=psola", {"psola"}),
+        ("noise | resynthesis:route=psola", {"", "psola"}),
+        ("0.5 * resynthesis:route=psola", {"", "psola"}),
+        ("gain:db=3 + resynthesis:route=psola", {"psola"}),
+        ("noise + reverb", {""}),
+    ):
+        augmentation = parse(text)
+        draws = [augmentation.draw(np.random.default_rng(seed)) for seed in range(30)]
+        assert {augmentation.spoofed_by(drawn) for drawn in draws} == expected
+
+
+def test_a_spoof_is_not_made_of_what_is_labelled_bona_fide_on_the_fly():
+    policy = Policy(parse("resynthesis:route=psola"))
+    with pytest.raises(UsageError, match="label would stay bonafide"):
+        policy(speech(0.3), RATE, "u", "bonafide")
+
+
+def test_a_route_that_does_not_exist_is_refused():
+    with pytest.raises(UsageError, match="route = 'lpc' .*known: griffin_lim_mel"):
+        parse("resynthesis:route=lpc")

@@ -21,7 +21,7 @@ from voxfide.audio import load_audio
 from voxfide.augment import Plan, Policy, parse, utterance_rng, write
 from voxfide.augment.copies import write_copy
 from voxfide.augment.write import Augmented
-from voxfide.errors import ManifestError, UsageError
+from voxfide.errors import UsageError
 from voxfide.manifest import Manifest
 from voxfide.types import SAMPLE_RATE
 
@@ -93,8 +93,25 @@ def test_originals_can_be_kept(corpus: Manifest, tmp_path: Path):
         f"{i}+augmented" for i in corpus.filter(label="spoof").column("utterance_id")
     ]
     twice = Manifest.read(tmp_path / "manifest.csv")
-    with pytest.raises(ManifestError, match="is there already"):
-        augment_manifest(twice, Policy(parse("noise"), "spoof"), tmp_path / "2", keep_original=True)
+    again = rows_of(
+        augment_manifest(twice, Policy(parse("gain"), "spoof"), tmp_path / "again", keep_original=True)
+    )
+    ids = [r["utterance_id"] for r in again]
+    assert len(set(ids)) == len(ids) == 24 + 12 + 24
+    assert sum(str(i).endswith("+augmented2") for i in ids) == 24
+
+
+def test_copy_synthesis_is_labelled_spoof_and_names_its_system(corpus: Manifest, tmp_path: Path):
+    policy = Policy(parse("copy-synthesis"), "bonafide", seed=1)
+    rows = rows_of(augment_manifest(corpus, policy, tmp_path, keep_original=True))
+    copies = rows[24:]
+    assert len(copies) == 12
+    assert {r["label"] for r in copies} == {"spoof"}
+    routes = {str(r["system"]).removeprefix("copy-synthesis ") for r in copies}
+    assert len(routes) > 2
+    assert {r["label"] for r in rows[:24]} == {"bonafide", "spoof"}
+    for row in copies:
+        assert row["augmentation"] == f"resynthesis {str(row['system']).removeprefix('copy-synthesis ')}"
 
 
 def test_one_split_only_and_the_rest_as_it_was(corpus: Manifest, tmp_path: Path):

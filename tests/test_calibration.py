@@ -488,23 +488,26 @@ def test_detect_with_a_calibrated_detector(work, tmp_path):
     key = ("--key", work / "m.csv", "--split", "dev")
     run("calibrate", work / "D", work / "s.tsv", *key, "--prior", 0.2, "--cost-fa", 3, "-o", out)
     file = work / "eval_bonafide_0.wav"
-    plain = json.loads(run("detect", file, "--detector", work / "D", "--json"))
-    assert set(plain) == {"path", "score", "verdict", "duration"}
-    found = json.loads(run("detect", file, "--detector", out, "--json"))
-    assert set(found) == {*plain, "llr", "probability_bonafide", "prior"}
+    detect = ("detect", file, "--min-speech", 0)  # noise is no speech
+    plain = json.loads(run(*detect, "--detector", work / "D", "--json"))
+    assert plain["llr"] is plain["probability_bonafide"] is plain["prior"] is None
+    assert "uncalibrated" in {reason["code"] for reason in plain["reasons"]}
+    found = json.loads(run(*detect, "--detector", out, "--json"))
     assert found["score"] == found["llr"] != plain["score"]
     assert found["prior"] == 0.2
     odds = 0.25 * math.exp(found["llr"])
     assert found["probability_bonafide"] == pytest.approx(odds / (1 + odds))
-    assert found["verdict"] == ("bonafide" if found["llr"] >= math.log(3 * 4) else "spoof")
-    other = json.loads(run("detect", file, "--detector", out, "--json", "--prior", 0.999))
-    assert (other["llr"], other["verdict"]) == (found["llr"], "bonafide")
+    assert found["verdict"] == "inconclusive"
+    assert found["rule"]["kind"] == "bayes"
+    assert found["rule"]["spoof_below"] < math.log(3 * 4) < found["rule"]["bonafide_from"]
+    other = json.loads(run(*detect, "--detector", out, "--json", "--prior", 0.999))
+    assert other["llr"] == found["llr"]
     assert other["probability_bonafide"] > found["probability_bonafide"]
-    text = run("detect", file, "--detector", out)
+    text = run(*detect, "--detector", out)
     assert "log likelihood ratio" in text
     assert "at prior 0.2" in text
-    run("detect", file, "--detector", work / "D", "--prior", 0.5, error="calibrated detector")
-    run("detect", file, "--detector", out, "--prior", 1.0, error="between 0 and 1")
+    run(*detect, "--detector", work / "D", "--prior", 0.5, error="calibrated detector")
+    run(*detect, "--detector", out, "--prior", 1.0, error="between 0 and 1")
 
 
 def test_calibrate_in_place_again_and_what_is_refused(work, tmp_path):

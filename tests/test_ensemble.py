@@ -446,7 +446,7 @@ def test_four_detectors_from_score_files_to_one_ensemble(members, decodes, tmp_p
 
     audio = Manifest.read(key).audio_paths()[20:24]
     decodes.clear()
-    lines = run("detect", *audio, "--detector", made, "--json").splitlines()
+    lines = run("detect", *audio, "--detector", made, "--min-speech", 0, "--json").splitlines()
     assert set(decodes.values()) == {1}
     found = [json.loads(line)["score"] for line in lines]
     np.testing.assert_allclose(found, read_scores(fused).score[:4], rtol=1e-4, atol=1e-4)
@@ -454,7 +454,9 @@ def test_four_detectors_from_score_files_to_one_ensemble(members, decodes, tmp_p
     calibrate = ("calibrate", made, tmp_path / "dev.tsv", "--key", key, "--regularisation", 0.1)
     run(*calibrate, "-o", tmp_path / "C")
     assert not (made / "calibration.json").exists()
-    line = json.loads(run("detect", audio[0], "--detector", tmp_path / "C", "--prior", 0.1, "--json"))
+    line = json.loads(
+        run("detect", audio[0], "--detector", tmp_path / "C", "--prior", 0.1, "--min-speech", 0, "--json")
+    )
     assert 0 < line["probability_bonafide"] < 1
     run(*calibrate)
     assert load_detector(made).fingerprint() == load_detector(tmp_path / "C").fingerprint()

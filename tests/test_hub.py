@@ -92,7 +92,7 @@ def test_published_detector_by_hub_id(repository, tmp_path):
     code = "import sys; from voxfide.cli import main; main()"
     with serve({"acme/detector": tmp_path / "published"}) as (address, _):
         done = run(
-            code, "detect", tmp_path / "x.wav", "--detector", "acme/detector", "--json",
+            code, "detect", tmp_path / "x.wav", "--detector", "acme/detector", "--json", "--min-speech", "0",
             hub=address, home=tmp_path / "home",
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -36,14 +36,17 @@ LAYERS = [
     ("frontends",),
     ("backends",),
     ("engine",),
+    ("domain",),
     ("extraction", "pieces"),
     ("store",),
     ("embeddings",),
     ("detector", "detector_card", "detector_files", "detector_transformers"),
-    ("ensemble", "detectors"),
+    ("ensemble", "detectors", "detector_search", "shrinking"),
+    ("analysis",),
     ("training", "scoring"),
     ("report",),
     ("studies",),
+    ("client", "client_stream", "serve"),
     ("cli", "demo", "__main__"),
 ]
 """Top-level modules from the ground up; a module imports from its own layer and those before it."""

@@ -16,6 +16,7 @@ from voxfide.frontends import create_frontend
 from voxfide.manifest import Manifest
 from voxfide.metrics import METRICS, eer
 from voxfide.training import TrainingSet, choose_sets, train
+from voxfide.training.pooled import balanced_weights
 
 
 @pytest.fixture(scope="module")
@@ -195,3 +196,17 @@ def test_a_class_of_which_nothing_can_be_read_is_said(lfcc, tmp_path):
             path.unlink()
     with pytest.raises(UsageError, match="readable part of the train set: 2 bona fide and 0 spoofed"):
         run(choose_sets(corpus, "train", "dev"), lfcc, tmp_path / "s")
+
+
+def test_balance_gives_classes_the_same_weight_and_groups_the_root_of_their_size():
+    label = ["bonafide"] * 3 + ["spoof"] * 10
+    system = ["-"] * 3 + ["a"] * 9 + ["b"]
+    part = TrainingSet("train", table(label=label, system=system), None)
+    weights = balanced_weights(part, "system", lambda _: True)
+    assert weights.sum() == pytest.approx(13)
+    assert weights[:3].sum() == pytest.approx(weights[3:].sum())
+    assert weights[3:12].sum() / weights[12] == pytest.approx(3)
+    without = balanced_weights(part, "system", lambda i: i != "u0")
+    assert len(without) == 12
+    with pytest.raises(UsageError, match="no column 'attack'"):
+        balanced_weights(part, "attack", lambda _: True)

@@ -29,18 +29,19 @@ from voxfide.calibration import CalibrationRecord
 from voxfide.crops import WHOLE, Crop
 from voxfide.detector_files import FORMAT, read_detector, write_calibration, write_detector
 from voxfide.detector_transformers import FORM as TRANSFORMERS_FORM
+from voxfide.domain import FILE_NAME as DOMAIN_FILE
+from voxfide.domain import DomainModel
 from voxfide.errors import AudioError, CheckpointError, UsageError
 from voxfide.extraction import Extractor, pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
 from voxfide.hub import download, is_hub_id
 from voxfide.pieces import (
-    BATCH_SECONDS,
-    PieceScores,
+    PieceScorer,
+    checked_waveforms,
     chunk_seconds,
     frame_extractor,
     frame_scores,
     pieces,
-    score_pieces,
 )
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
 
@@ -78,6 +79,7 @@ class Detector(ModelHubMixin):
         calibration: makes its scores likelihood ratios; set by :meth:`calibrated`.
         raw_threshold: of a calibrated detector, the threshold of its uncalibrated scores.
         crop: the part of a recording that a back-end on full frames scores.
+        domain: knows what its training audio sounded like; changes no score.
     """
 
     frontend: Frontend
@@ -88,6 +90,7 @@ class Detector(ModelHubMixin):
     calibration: CalibrationRecord | None = None
     raw_threshold: float = 0.0
     crop: Crop = WHOLE
+    domain: DomainModel | None = None
 
     def __post_init__(self) -> None:
         if self.pool not in self.backend.pools:
@@ -144,11 +147,7 @@ class Detector(ModelHubMixin):
             AudioTooShortError: a waveform too short for one frame.
             UsageError: one that is not a vector of finite numbers.
         """
-        vectors = [np.ascontiguousarray(w, dtype=np.float32) for w in waveforms]
-        for number, waveform in enumerate(vectors):
-            if waveform.ndim != 1 or not np.isfinite(waveform).all():
-                raise UsageError(f"waveform {number} of shape {waveform.shape} (expected (samples,), finite)")
-            self.frontend.check_length(len(waveform))
+        vectors = checked_waveforms(waveforms, self.frontend.check_length)
         if isinstance(self.backend, NeuralBackend):
             return self._calibrate(frame_scores(self.frontend, [self.backend], vectors, self.crop)[:, 0])
         return self.score_features(pooled_features(self.frontend, vectors, self.pool))
@@ -179,25 +178,14 @@ class Detector(ModelHubMixin):
         return float(self.score_features(features)[0])
 
     def _score_frames(self, stream: AudioStream, backend: NeuralBackend, path: str) -> Float64Array:
-        total = PieceScores()
-        held: list[np.ndarray] = []
-        at_once = max(1, int(BATCH_SECONDS / chunk_seconds(self.crop)))
-
-        def flush() -> None:
-            for piece, scores in zip(held, score_pieces(self.frontend, [backend], held), strict=True):
-                total.add(scores, len(piece))
-            held.clear()
-
+        scorer = PieceScorer(self.frontend, [backend], self.crop)
         for piece in pieces(stream, self.crop, self.frontend.min_samples):
             self.frontend.check_length(len(piece), path)
-            held.append(piece)
-            if len(held) >= at_once:
-                flush()
-        if held:
-            flush()
-        if not np.isfinite(total.result()).all():
+            scorer.hear(piece)
+        scores = scorer.result()
+        if not np.isfinite(scores).all():
             raise AudioError(path, "its features are not finite", "finite features")
-        return total.result()
+        return scores
 
     def facts(self) -> dict[str, str]:
         """What it is made of, for people."""
@@ -275,7 +263,7 @@ class Detector(ModelHubMixin):
         folder = Path(folder)
         frontend_tensors = self.frontend.state_dict() if embed_frontend else {}
         config = self.config(embed_frontend)
-        write_detector(folder, config, self._numbers(), frontend_tensors, self.calibration)
+        write_detector(folder, config, self._numbers(), frontend_tensors, self.calibration, self.domain)
         return folder
 
     @staticmethod
@@ -309,7 +297,7 @@ class Detector(ModelHubMixin):
         if not is_hub_id(name):
             raise CheckpointError(f"{name}: no such folder, and no hub id ORGANISATION/NAME")
         files = ["config.json", "model.safetensors"]
-        optional = ["README.md", "calibration.json", "preprocessor_config.json"]
+        optional = ["README.md", "calibration.json", DOMAIN_FILE, "preprocessor_config.json"]
         found = download(name, files, optional=optional, **hub_options)
         return cls.load(found.folder, device, labels)
 

@@ -20,6 +20,8 @@ from voxfide.calibration import CalibrationRecord
 from voxfide.calibration.record import FILE_NAME as CALIBRATION_FILE
 from voxfide.crops import WHOLE, Crop
 from voxfide.detector_card import model_card
+from voxfide.domain import FILE_NAME as DOMAIN_FILE
+from voxfide.domain import DomainModel
 from voxfide.errors import CheckpointError, UsageError
 from voxfide.files import replacing
 from voxfide.frontends import create_frontend, restore_frontend
@@ -37,23 +39,26 @@ def write_detector(
     backend: Mapping[str, torch.Tensor],
     frontend: Mapping[str, torch.Tensor],
     calibration: CalibrationRecord | None = None,
+    domain: DomainModel | None = None,
 ) -> None:
     """Writes the files of a detector; a full disk leaves what was there.
 
-    A ``calibration.json`` that belongs to what was there before goes.
+    A ``calibration.json`` or ``domain.json`` that belongs to what was there before goes.
     """
     preprocessor = ""
     if config["frontend"]["weights"]["in"] == detector_transformers.FORM:
         form = detector_transformers.transformers_files(config, backend, frontend)
         config, tensors, preprocessor = form.config, form.tensors, _as_json(form.preprocessor)
     else:
-        tensors = {
+        tensors = packed({
             prefix + name: tensor
             for prefix, group in ((BACKEND_PREFIX, backend), (FRONTEND_PREFIX, frontend))
             for name, tensor in group.items()
-        }
+        })  # fmt: skip
     record = _bound(calibration, config) if calibration is not None else None
-    others = {"preprocessor_config.json": preprocessor} if preprocessor else {}
+    others = domain_file(domain)
+    if preprocessor:
+        others["preprocessor_config.json"] = preprocessor
     write_folder(folder, config, model_card(config, calibration), tensors, record, others)
 
 
@@ -91,6 +96,23 @@ def write_folder(
         config_file.write_text(_as_json(config), encoding="utf-8")
         if calibration is None:
             (folder / CALIBRATION_FILE).unlink(missing_ok=True)
+        if DOMAIN_FILE not in (others or {}):
+            (folder / DOMAIN_FILE).unlink(missing_ok=True)
+
+
+def domain_file(domain: DomainModel | None) -> dict[str, str]:
+    """Name and content of ``domain.json``, if there is a model."""
+    return {} if domain is None else {DOMAIN_FILE: domain.to_text()}
+
+
+def read_domain(folder: Path) -> DomainModel | None:
+    """What the folder's ``domain.json`` holds; ``None`` without one.
+
+    Raises:
+        CheckpointError: unreadable or malformed.
+    """
+    path = folder / DOMAIN_FILE
+    return DomainModel.read(path) if path.exists() else None
 
 
 def write_calibration(folder: Path, record: CalibrationRecord) -> None:
@@ -158,6 +180,7 @@ def read_detector(
             "crop": Crop(**config.get("crop", WHOLE.to_json())),
             "threshold": finite(config["threshold"]),
             "training": dict(config.get("training", {})),
+            "domain": read_domain(folder),
         }
         return parts, _read_calibration(folder, config)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -176,8 +199,20 @@ def _read_weights(folder: Path, config: dict[str, Any]) -> tuple[Frontend, dict[
     return frontend, {k: t.numpy() for k, t in subset(tensors, BACKEND_PREFIX).items()}
 
 
+def packed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as they are stored: float32 matrices in half precision where that loses nothing.
+
+    Those of a detector that :func:`voxfide.shrinking.shrink` made thus take half the space.
+    """
+    halves = {name: t.half() for name, t in tensors.items() if t.dtype == torch.float32 and t.ndim > 1}
+    return {
+        name: halves[name] if name in halves and halves[name].float().equal(tensor) else tensor
+        for name, tensor in tensors.items()
+    }
+
+
 def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
-    """The content of ``model.safetensors``.
+    """The content of ``model.safetensors``; half precision comes as float32.
 
     Raises:
         CheckpointError: missing or damaged.
@@ -189,7 +224,7 @@ def load_tensors(folder: Path) -> dict[str, torch.Tensor]:
         tensors: dict[str, torch.Tensor] = load_file(folder / "model.safetensors")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{folder / 'model.safetensors'}: not readable ({error})") from error
-    return tensors
+    return {name: t.float() if t.dtype == torch.float16 else t for name, t in tensors.items()}
 
 
 def _read_calibration(folder: Path, config: Mapping[str, Any]) -> CalibrationRecord | None:

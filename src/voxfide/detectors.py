@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from voxfide.detector import Detector
+from voxfide.detector_search import BUNDLED, bundled_folder
 from voxfide.ensemble import EnsembleDetector
 from voxfide.errors import CheckpointError
 from voxfide.frontends.checkpoint import locate
@@ -15,6 +16,8 @@ from voxfide.hub import download, is_hub_id
 from voxfide.types import PathLike
 
 HUB_PREFIX = "hf:"
+
+__all__ = ["BUNDLED", "HUB_PREFIX", "AnyDetector", "bundled_folder", "load_detector"]
 
 AnyDetector = Detector | EnsembleDetector
 """Whatever can score: both are used alike."""
@@ -26,9 +29,10 @@ def load_detector(
     """Loads whatever can score.
 
     Args:
-        name: a detector's folder, an ensemble's, or that of a public audio classifier on wav2vec 2.0,
-            HuBERT or WavLM as ``transformers`` saves it; ``ORGANISATION/NAME`` of a detector on the hub,
-            or ``hf:ORGANISATION/NAME`` of a public classifier there.
+        name: ``bundled`` for the one that comes with the package; a detector's folder, an ensemble's, or
+            that of a public audio classifier on wav2vec 2.0, HuBERT or WavLM as ``transformers`` saves it;
+            ``ORGANISATION/NAME`` of a detector on the hub, or ``hf:ORGANISATION/NAME`` of a public
+            classifier there.
         device: a torch device.
         labels: ``{"bonafide": LABEL}`` for a classifier whose labels do not say which is which.
         hub_options: ``revision``, ``cache_dir``, ``token``, ``local_files_only``, ``force_download``.
@@ -40,7 +44,7 @@ def load_detector(
     text = str(name)
     if text.startswith(HUB_PREFIX):
         return _public(text.removeprefix(HUB_PREFIX), device, labels, hub_options)
-    folder = Path(text).expanduser()
+    folder = _bundled() if text == BUNDLED else Path(text).expanduser()
     if folder.is_dir():
         if _is_ensemble(folder):
             return EnsembleDetector.load(folder, device)
@@ -53,6 +57,16 @@ def load_detector(
     if _is_ensemble(download(text, ["config.json"], **hub_options).folder):
         return EnsembleDetector.from_pretrained(text, device=device, **hub_options)
     return Detector.from_pretrained(text, device=device, labels=labels, **hub_options)
+
+
+def _bundled() -> Path:
+    folder = bundled_folder()
+    if folder is None:
+        raise CheckpointError(
+            "bundled: this installation of voxfide came without a detector (expected one in the package; "
+            "--detector takes a folder or a hub id)"
+        )
+    return folder
 
 
 def _public(

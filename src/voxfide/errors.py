@@ -9,6 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
+def first_few(problems: Sequence[str], most: int = 5) -> str:
+    """The first ``most`` problems in one line, and how many more there are."""
+    more = f" … and {len(problems) - most} more" if len(problems) > most else ""
+    return "; ".join(problems[:most]) + more
+
+
 class VoxfideError(Exception):
     """Base of everything voxfide raises on purpose."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
+from voxfide.errors import UsageError
 from voxfide.extraction import Extractor
 from voxfide.frontends.base import WINDOW, Frontend
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
@@ -102,6 +103,56 @@ def score_pieces(
             head.to(frontend.device)
         columns.append(head.score_padded(features[:, : head.n_layers], lengths))
     return np.stack(columns, axis=1)
+
+
+class PieceScorer:
+    """Scores the pieces of one recording as they come, some at a time, in constant memory.
+
+    Args:
+        frontend, heads: as of :func:`score_pieces`.
+        crop: that the pieces are of; says how many are held.
+    """
+
+    def __init__(self, frontend: Frontend, heads: Sequence[NeuralBackend], crop: Crop) -> None:
+        self._frontend, self._heads = frontend, heads
+        self._at_once = max(1, int(BATCH_SECONDS / chunk_seconds(crop)))
+        self._total = PieceScores(len(heads))
+        self._held: list[Float32Array] = []
+
+    def hear(self, piece: Float32Array) -> None:
+        """Takes a piece."""
+        self._held.append(piece)
+        if len(self._held) >= self._at_once:
+            self._flush()
+
+    def result(self) -> Float64Array:
+        """Scores ``(heads,)`` of all pieces; NaN where there were none."""
+        self._flush()
+        return self._total.result()
+
+    def _flush(self) -> None:
+        if self._held:
+            scores = score_pieces(self._frontend, self._heads, self._held)
+            for piece, row in zip(self._held, scores, strict=True):
+                self._total.add(row, len(piece))
+            self._held = []
+
+
+def checked_waveforms(
+    waveforms: Sequence[np.ndarray], check_length: Callable[[int], None]
+) -> list[Float32Array]:
+    """Waveforms ``(samples,)`` as contiguous float32.
+
+    Raises:
+        AudioTooShortError: of ``check_length``.
+        UsageError: one that is not a vector of finite numbers.
+    """
+    vectors = [np.ascontiguousarray(w, dtype=np.float32) for w in waveforms]
+    for number, waveform in enumerate(vectors):
+        if waveform.ndim != 1 or not np.isfinite(waveform).all():
+            raise UsageError(f"waveform {number} of shape {waveform.shape} (expected (samples,), finite)")
+        check_length(len(waveform))
+    return vectors
 
 
 def frame_scores(

@@ -135,6 +135,10 @@ class Augmentation(ABC):
         """What was done in the end, in a word; empty where nothing was."""
         return self.name
 
+    def spoofed_by(self, drawn: Drawn) -> str:
+        """The synthesis that made speech anew, so that it is bona fide no longer; empty where none did."""
+        return ""
+
     def describe(self) -> dict[str, Any]:
         """The specification, as JSON, of which :func:`voxfide.augment.parse` makes an equal object."""
         return {"name": self.name} | {name: _to_json(getattr(self, name)) for name in _settings(type(self))}

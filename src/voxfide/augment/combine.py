@@ -40,6 +40,9 @@ class OneOf(Augmentation):
     def applied(self, drawn: Drawn) -> str:
         return self.of[drawn["choice"]].applied(drawn["of"])
 
+    def spoofed_by(self, drawn: Drawn) -> str:
+        return self.of[drawn["choice"]].spoofed_by(drawn["of"])
+
 
 @dataclass(frozen=True)
 class Chain(Augmentation):
@@ -66,6 +69,10 @@ class Chain(Augmentation):
     def applied(self, drawn: Drawn) -> str:
         words = (step.applied(of_step) for step, of_step in zip(self.of, drawn["of"], strict=True))
         return " + ".join(word for word in words if word)
+
+    def spoofed_by(self, drawn: Drawn) -> str:
+        names = (step.spoofed_by(of_step) for step, of_step in zip(self.of, drawn["of"], strict=True))
+        return "+".join(name for name in names if name)
 
 
 @dataclass(frozen=True)
@@ -94,3 +101,6 @@ class Maybe(Augmentation):
 
     def applied(self, drawn: Drawn) -> str:
         return self.of.applied(drawn["of"]) if drawn else ""
+
+    def spoofed_by(self, drawn: Drawn) -> str:
+        return self.of.spoofed_by(drawn["of"]) if drawn else ""

@@ -74,6 +74,11 @@ class Chooser(ABC):
         if done is None:
             return np.asarray(waveform, dtype=np.float32)
         augmentation, drawn = done
+        if made := augmentation.spoofed_by(drawn):
+            raise UsageError(
+                f"{utterance_id}: {made} makes a spoof, whose label would stay {label} in training "
+                "(expected written copies: `voxfide augment --keep-original`)"
+            )
         return augmentation.apply(waveform, sample_rate, drawn)
 
 

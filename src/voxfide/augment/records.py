@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,9 @@ import pyarrow as pa
 
 from voxfide.augment.copies import Copy, Task
 from voxfide.augment.policy import PLAN_COLUMN
-from voxfide.errors import ManifestError
 from voxfide.manifest import Manifest
 from voxfide.manifest_checks import parse_segments
+from voxfide.types import SPOOF
 
 APPLIED: Final = "augmentation"
 """Column: what was done, in words; empty where nothing was."""
@@ -39,9 +40,6 @@ def new_manifest(
 
     Args:
         root: folder that relative paths of the new manifest will start from.
-
-    Raises:
-        ManifestError: an id that a copy would get is there already.
     """
     table = manifest.table
     if PLAN_COLUMN in table.column_names:
@@ -51,13 +49,15 @@ def new_manifest(
     originals: list[Cells] = table.to_pylist()
     copied = {r["utterance_id"]: _copied(r, tasks, copies) for r in originals if r["utterance_id"] in copies}
     if keep:
-        rows = originals + [row | {"utterance_id": name + COPY_SUFFIX} for name, row in copied.items()]
-        _require_new({row["utterance_id"] for row in originals}, copied, manifest.source)
+        suffix = _new_suffix({row["utterance_id"] for row in originals}, copied)
+        rows = originals + [row | {"utterance_id": name + suffix} for name, row in copied.items()]
     else:
         rows = [copied.get(r["utterance_id"], r) for r in originals]
         rows = [r for r in rows if r["utterance_id"] not in tasks or r["utterance_id"] in copied]
     types = {field.name: field.type for field in table.schema}
     types |= dict.fromkeys((APPLIED, PARAMETERS, SOURCE), pa.string())
+    if any(task.augmentation.spoofed_by(task.drawn) for task in tasks.values()):
+        types |= {"system": pa.string()}
     if "duration" in types and not pa.types.is_string(types["duration"]):
         types["duration"] = pa.float64()
     columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in types.items()}
@@ -78,6 +78,8 @@ def _copied(row: Cells, tasks: Mapping[str, Task], copies: Mapping[str, Copy]) -
     if row.get("duration") is not None:
         is_text = isinstance(row["duration"], str)
         cells["duration"] = f"{copy.seconds:.6f}" if is_text else copy.seconds
+    if route := task.augmentation.spoofed_by(task.drawn):
+        cells |= {"label": SPOOF, "system": f"copy-synthesis {route}"}
     if row.get("segments") and copy.stretch != 1:
         segments = [
             (s.start * copy.stretch, s.end * copy.stretch, s.label) for s in parse_segments(row["segments"])
@@ -86,7 +88,7 @@ def _copied(row: Cells, tasks: Mapping[str, Task], copies: Mapping[str, Copy]) -
     return row | cells
 
 
-def _require_new(ids: set[str], copied: Mapping[str, Cells], source: str) -> None:
-    taken = [name + COPY_SUFFIX for name in copied if name + COPY_SUFFIX in ids]
-    if taken:
-        raise ManifestError(source, [f"utterance_id {name!r} is there already" for name in taken])
+def _new_suffix(ids: set[str], copied: Mapping[str, Cells]) -> str:
+    """Behind the ids of copies: :data:`COPY_SUFFIX`, and a number where some are there already."""
+    suffixes = (f"{COPY_SUFFIX}{number or ''}" for number in itertools.chain([0], itertools.count(2)))
+    return next(suffix for suffix in suffixes if not any(name + suffix in ids for name in copied))

@@ -64,6 +64,11 @@ _family("bandlimit", "band:BandLimit", "down to a lower sample rate and back: 8 
 _family("bandpass", "band:BandPass", "band-pass filter without delay: 300 to 3400 Hz by default")
 _family("speed", "speed:Speed", "faster or slower, pitch and all", "Ko et al., Interspeech 2015")
 _family("gain", "gain:Gain", "louder or softer")
+_family(
+    "resynthesis",
+    "resynthesis:Resynthesis",
+    "copy-synthesis: the speech made anew, and labelled spoof; only in copies that are written",
+)
 _family("one-of", "combine:OneOf", "one of several, at random: A | B")
 _family("chain", "combine:Chain", "one after the other: A + B")
 _family("maybe", "combine:Maybe", "with a probability: 0.3 * A")
@@ -84,4 +89,11 @@ _preset(
     "codec:format=mp3,kbps=16..128 | codec:format=aac,kbps=16..96 | codec:format=opus,kbps=8..64 | "
     "codec:format=vorbis,kbps=16..52",
     "one of four media codecs, at some bit rate",
+)
+_preset(
+    "copy-synthesis",
+    "resynthesis:route=griffin_lim_mel | resynthesis:route=lpc_pulse | resynthesis:route=sinusoidal | "
+    "resynthesis:route=cepstral_vocoder | resynthesis:route=psola | resynthesis:route=phase_randomised | "
+    "resynthesis:route=noise_vocoder",
+    "one of seven vocoders, at random; the outcome is labelled spoof",
 )

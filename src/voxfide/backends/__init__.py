@@ -49,6 +49,16 @@ BACKENDS.register(
 
 BACKENDS.register(
     BackendSpec(
+        name="kernel",
+        summary="logistic regression with a Gaussian kernel and Nyström landmarks on time averages",
+        place="voxfide.backends.kernel:KernelBackend",
+        pool="mean",
+        citation="Williams & Seeger 2000; Zhu & Hastie 2005",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
         name="ffn",
         summary="weighted layers, attentive statistics pooling and a feed-forward network",
         place="voxfide.backends.ffn:FfnBackend",

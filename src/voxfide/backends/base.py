@@ -37,8 +37,12 @@ class Backend(ABC):
         return cls(**options)
 
     @abstractmethod
-    def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
+    def fit(self, features: np.ndarray, is_bonafide: BoolArray, weights: Float64Array | None = None) -> Self:
         """Trains on ``features (utterances, layers, dim)`` and returns itself.
+
+        Args:
+            is_bonafide: ``(utterances,)``.
+            weights: ``(utterances,)``, what each counts in training; 1 where left out.
 
         Raises:
             UsageError: another shape, numbers that are not finite, or one class only; always
@@ -118,6 +122,18 @@ def check_classes(is_bonafide: BoolArray, n_utterances: int, who: str) -> ClassC
             f"(expected booleans of shape ({n_utterances},))"
         )
     return ClassCounts.of(is_bonafide, f"training set of {who}")
+
+
+def check_weights(weights: Float64Array | None, n_utterances: int, who: str) -> Float64Array:
+    """Weights ``(utterances,)``, 1 where there are none; :class:`UsageError` unless positive and finite."""
+    if weights is None:
+        return np.ones(n_utterances)
+    if weights.shape != (n_utterances,) or not (np.isfinite(weights) & (weights > 0)).all():
+        raise UsageError(
+            f"{who}: weights of shape {weights.shape} (expected a positive number for each of "
+            f"{n_utterances} utterances)"
+        )
+    return np.asarray(weights, np.float64)
 
 
 def need(tensors: dict[str, np.ndarray], names: tuple[str, ...], who: str) -> list[np.ndarray]:

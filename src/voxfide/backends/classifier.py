@@ -52,7 +52,7 @@ class ClassifierBackend(Backend):
                 "(expected bonafide or spoof for each, and both)"
             )
 
-    def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
+    def fit(self, features: np.ndarray, is_bonafide: BoolArray, weights: Float64Array | None = None) -> Self:
         """It is trained together with its front-end: always raises :class:`UsageError`."""
         raise UsageError(
             "back-end classifier is trained together with its front-end: `voxfide finetune` does so"

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from voxfide.backends.base import Backend, check_classes, check_features, need
+from voxfide.backends.base import Backend, check_classes, check_features, check_weights, need
 from voxfide.errors import CheckpointError, UsageError
 from voxfide.types import BoolArray, Float64Array
 
@@ -66,24 +66,25 @@ class LogisticBackend(Backend):
         if self.class_weight not in (None, "balanced"):
             raise UsageError(f"logistic: class_weight={self.class_weight!r} (expected None or balanced)")
 
-    def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
+    def fit(self, features: np.ndarray, is_bonafide: BoolArray, weights: Float64Array | None = None) -> Self:
         """Trains on ``features (utterances, layers, dim)``; see :meth:`Backend.fit`."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
         from sklearn.preprocessing import StandardScaler
 
         x = self._select(features)
-        counts = check_classes(is_bonafide, len(x), "back-end logistic")
+        check_classes(is_bonafide, len(x), "back-end logistic")
+        weights = check_weights(weights, len(x), "back-end logistic")
         # Its scale is 1 where a feature is constant but for rounding: dividing by that would blow up noise.
         scaler = StandardScaler(copy=False).fit(x)
         model = LogisticRegression(C=self.C, class_weight=self.class_weight, max_iter=self.max_iter)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(scaler.transform(x), is_bonafide)
+            model.fit(scaler.transform(x), is_bonafide, sample_weight=weights)
         if model.n_iter_[0] >= self.max_iter:
             log.warning("back-end logistic: not settled after %d iterations (see max_iter)", self.max_iter)
         balanced = self.class_weight == "balanced"
-        prior = 0.0 if balanced else float(np.log(counts.n_bonafide / counts.n_spoof))
+        prior = 0.0 if balanced else float(np.log(weights[is_bonafide].sum() / weights[~is_bonafide].sum()))
         self._mean, self._scale = scaler.mean_, scaler.scale_
         self._coefficients = model.coef_[0].astype(np.float64)
         self._intercept = float(model.intercept_[0]) - prior

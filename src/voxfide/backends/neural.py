@@ -97,7 +97,7 @@ class NeuralBackend(Backend):
             return None
         return np.asarray(weighting.weights().detach().cpu().numpy(), np.float64)
 
-    def fit(self, features: np.ndarray, is_bonafide: BoolArray) -> Self:
+    def fit(self, features: np.ndarray, is_bonafide: BoolArray, weights: Float64Array | None = None) -> Self:
         """Neural heads are trained batch by batch: always raises :class:`UsageError`."""
         raise UsageError(
             f"back-end {self.name} is not fitted at once: train it with voxfide.training or `voxfide train`"

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from voxfide.cli import console
-from voxfide.cli.reading import Reading
-from voxfide.errors import AudioError, UsageError
+from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -153,58 +151,6 @@ def score(
     console.report_failures(result.failures, f"{out}.failures.csv")
     print(f"{out}: {result.n_scored:,} scores")
     exit_if(result.failures)
-
-
-def detect(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Recordings, audio or video.")],
-    detector: Annotated[
-        str | None, typer.Option("--detector", metavar="DETECTOR", help=DETECTOR_HELP)
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object a line.")] = False,
-    threshold: Annotated[
-        float | None, typer.Option(help="Score from which a recording counts as bona fide.")
-    ] = None,
-    prior: Annotated[
-        float | None,
-        typer.Option(help="Of bona fide; a calibrated detector's probability and threshold follow."),
-    ] = None,
-    device: DeviceOption = "auto",
-    labels: LabelsOption = None,
-) -> None:
-    """Score recordings.
-
-    Any audio or video container, any length. Higher scores mean more bona fide. A calibrated
-    detector also says how probable bona fide is at a stated prior.
-    """
-    from voxfide.detectors import load_detector
-    from voxfide.devices import resolve_device
-
-    if detector is None:
-        raise UsageError(
-            "no detector is bundled in this version: give --detector FOLDER (`voxfide train` makes one; "
-            "`voxfide demo` makes one that knows synthetic test signals only)"
-        )
-    named = dict(pairs(labels or [], "--labels"))
-    model = load_detector(detector, device=resolve_device(device), labels=named)
-    reading = Reading.of(model, prior, threshold)
-    failed = False
-    for file in files:
-        try:
-            found = model.detect(file)
-        except AudioError as error:
-            failed = True
-            if as_json:
-                print(json.dumps({"path": str(file), "error": str(error)}, ensure_ascii=False), flush=True)
-            else:
-                print(f"voxfide: {error}", file=sys.stderr)
-            continue
-        for warning in found.info.warnings:
-            print(f"voxfide: {file}: {warning}", file=sys.stderr)
-        if as_json:
-            print(json.dumps(reading.to_json(found), ensure_ascii=False), flush=True)
-        else:
-            print(reading.to_text(found), flush=True)
-    exit_if(failed)
 
 
 def make_frontend(

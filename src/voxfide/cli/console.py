@@ -105,9 +105,14 @@ def progress(title: str) -> Iterator[Progress]:
 
 def report_failures(failures: Sequence[Failure], table: str) -> None:
     """Lists what could not be read."""
+    list_failures(failures, f"could not be used (listed in {table})")
+
+
+def list_failures(failures: Sequence[object], said: str) -> None:
+    """Lists failures, a line each; ``said`` goes on from "3 file(s)"."""
     if not failures:
         return
-    print(f"voxfide: {len(failures)} file(s) could not be used (listed in {table}):", file=sys.stderr)
+    print(f"voxfide: {len(failures)} file(s) {said}:", file=sys.stderr)
     for failure in failures[:SHOWN_FAILURES]:
         print(f"  {failure}", file=sys.stderr)
     if len(failures) > SHOWN_FAILURES:

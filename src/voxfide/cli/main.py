@@ -15,6 +15,9 @@ from voxfide.cli import (
     commands,
     console,
     converting,
+    detecting,
+    detectors,
+    domains,
     ensembling,
     evaluate,
     finetuning,
@@ -24,6 +27,9 @@ from voxfide.cli import (
     preparing,
     pretraining,
     projecting,
+    selecting,
+    serving,
+    shrinking,
     studies,
     submitting,
     training,
@@ -65,6 +71,7 @@ def _options(
 for command in (
     commands.demo,
     preparing.prepare,
+    selecting.select,
     listings.frontends,
     listings.backends,
     preparing.corpora,
@@ -82,12 +89,17 @@ for command in (
     fusing.fuse,
     fusing.fuse_scores,
     ensembling.ensemble,
+    shrinking.shrink,
     submitting.submit,
     evaluate.evaluate,
-    commands.detect,
+    detecting.detect,
+    detectors.detectors,
+    domains.domain,
     projecting.tsne,
+    serving.serve,
 ):
     app.command()(command)
+app.command("serve-key")(serving.serve_key)
 app.add_typer(converting.convert, name="convert")
 app.add_typer(studies.study, name="study")
 

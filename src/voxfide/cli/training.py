@@ -94,6 +94,13 @@ def train(
     store: Annotated[
         Path | None, typer.Option(metavar="STORE", help="Keep features here, and use those that are there.")
     ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Both classes count the same, and within them n utterances of one value (system) as √n.",
+        ),
+    ] = None,
     weights: Annotated[
         str, typer.Option(help="Front-end weights: inside the detector, or left on the hub: embed or hub.")
     ] = "embed",
@@ -168,6 +175,10 @@ def train(
         settings = make_settings(crop, crop_position, crop_short, seed, given)
     elif wrong := [k for k, v in {**given, "crop": crop, "augment": augment}.items() if v is not None]:
         raise UsageError(f"back-end {backend} is fitted at once: it takes no {', '.join(wrong)}")
+    if neural and balance is not None:
+        raise UsageError(
+            f"back-end {backend} is trained batch by batch: it takes --class-weights, no --balance"
+        )
     rows = Manifest.read(manifest).require_valid()
     sets = choose_sets(rows, split, dev_split)
     model = make_frontend(frontend, layers, frontend_option, revision, device, precision)
@@ -178,7 +189,7 @@ def train(
         result = run.train(sets, model, head, settings, seed, long, _chooser(augment, rows, seed))
     else:
         features = store or out.with_name(out.name + ".features")
-        result = _fit(sets, model, head, pool, features, workers, batch_seconds, strict)
+        result = _fit(sets, model, head, pool, features, workers, batch_seconds, strict, balance)
         if store is None:
             shutil.rmtree(features)
     _save(result, out, weights)
@@ -234,6 +245,7 @@ def _fit(
     workers: int | None,
     batch_seconds: float | None,
     strict: bool,
+    balance: str | None,
 ) -> TrainResult:
     """A back-end on time averages, fitted at once."""
     from voxfide.backends import BACKENDS
@@ -243,8 +255,9 @@ def _fit(
     with console.progress("embed") as bar:
         make = make_extractor(frontend, pool, workers, batch_seconds, bar, strict)
         return train_detector(
-            sets, frontend, head, store=store, pool=pool, make_extractor=make, on_start=bar.start
-        )
+            sets, frontend, head, store=store, pool=pool, make_extractor=make, on_start=bar.start,
+            balance=balance,
+        )  # fmt: skip
 
 
 class _Run:

@@ -4,6 +4,7 @@ Everything works on a stream of 16 kHz mono chunks in constant memory. Importing
 torch; finding speech does.
 """
 
+from voxfide.conditions.background import Background
 from voxfide.conditions.level import ActiveLevel
 from voxfide.conditions.meter import ConditionMeter, Conditions, measure_conditions
 from voxfide.conditions.policy import POLICY, Limit, Reason, reasons
@@ -14,6 +15,7 @@ from voxfide.conditions.waveform import Clipping, DigitalSilence
 __all__ = [
     "POLICY",
     "ActiveLevel",
+    "Background",
     "Clipping",
     "ConditionMeter",
     "Conditions",

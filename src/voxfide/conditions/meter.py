@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 
 from voxfide.audio import AudioInfo, stream_audio
+from voxfide.conditions.background import Background, BackgroundSummary
 from voxfide.conditions.level import ActiveLevel
 from voxfide.conditions.spectrum import Spectrum
 from voxfide.conditions.speech import Segment, SpeechDetector, SpeechRule
@@ -23,6 +25,9 @@ _AUDIO_ONLY: Final = frozenset(
     {"wav", "rf64", "w64", "aiff", "au", "caf", "flac", "ogg", "nist", "mp3", "adts", "amr", "voc"}
 )
 _LOWEST_SNR: Final = -20.0
+
+MUSIC_STEADINESS: Final = 0.3
+"""Steadiness from which sound outside speech is taken for music; see docs/conditions.md."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,10 @@ class Conditions:
         zero_share: of the time, in stretches of digital silence of 5 ms and more.
         longest_zero_seconds: the longest such stretch.
         dropouts: such stretches that cut into sound.
+        background_db: level outside speech segments over the speech level, dB; ``None`` without speech or
+            with less than a third of a second outside it.
+        background_steadiness: of that sound: 0 noise, towards 1 held tones.
+        music_db: ``background_db`` where the steadiness is that of music, from 0.3; else ``None``.
         container, codec, sample_rate: of the file; ``None`` without a file.
         lossy: whether the file's own coding is; says nothing of coding before that.
         bit_rate_kbps: size by duration, for lossy files of audio alone; ``None`` for video containers.
@@ -70,6 +79,9 @@ class Conditions:
     zero_share: float | None = None
     longest_zero_seconds: Seconds = 0.0
     dropouts: int = 0
+    background_db: float | None = None
+    background_steadiness: float | None = None
+    music_db: float | None = None
     container: str | None = None
     codec: str | None = None
     sample_rate: int | None = None
@@ -102,6 +114,7 @@ class ConditionMeter:
         self._speech = SpeechDetector(rule)
         self._level, self._spectrum = ActiveLevel(), Spectrum()
         self._clipping, self._silence = Clipping(), DigitalSilence()
+        self._background = Background()
         self._block = np.zeros(BLOCK, np.float32)
         self._filled = 0
         self._sum = 0.0
@@ -124,14 +137,23 @@ class ConditionMeter:
             if self._filled == BLOCK:
                 self._measure()
 
+    def known_speech(self) -> tuple[list[Segment], Seconds]:
+        """What is sure of the segments still open, and the time up to which all speech is known.
+
+        Together with :attr:`segments` this is the speech up to that time, which follows the end of what
+        was pushed by some 4.5 s at most, and does so in steps that do not depend on the chunks.
+        """
+        return self._speech.known()
+
     def _measure(self) -> None:
         signal = self._block[: self._filled].copy()
         self._filled = 0
         self._n_samples += len(signal)
         self._sum += float(signal.sum(dtype=np.float64))
         self.segments += self._speech.push(signal)
-        for part in (self._level, self._spectrum, self._clipping, self._silence):
+        for part in (self._level, self._spectrum, self._clipping, self._silence, self._background):
             part.push(signal)
+        self._background.settle(self.segments, *self._speech.known())
 
     def finish(self, info: AudioInfo | None = None, n_bytes: int | None = None) -> Conditions:
         """Judges what was pushed; call once, at the end.
@@ -143,6 +165,7 @@ class ConditionMeter:
         if self._filled:
             self._measure()
         self.segments += self._speech.finish()
+        self._background.settle(self.segments, [], math.inf)
         if not self._n_samples:
             return Conditions(0.0, 0.0, **_file_facts(info, n_bytes))
         seconds = self._n_samples / SAMPLE_RATE
@@ -159,6 +182,7 @@ class ConditionMeter:
             zero_share=silence.zero_seconds / seconds,
             longest_zero_seconds=silence.longest_zero_seconds,
             dropouts=silence.dropouts,
+            **_background_facts(self._background.finish(), level),
             **asdict(clipping),
             **asdict(spectrum),
             **_file_facts(info, n_bytes),
@@ -186,6 +210,18 @@ def _snr(level_db: float | None, noise_db: float | None) -> float | None:
         return None
     excess = 10 ** ((level_db - noise_db) / 10) - 1
     return max(_LOWEST_SNR, float(10 * np.log10(excess))) if excess > 0 else _LOWEST_SNR
+
+
+def _background_facts(found: BackgroundSummary, level_db: float | None) -> dict[str, Any]:
+    """Fields of :class:`Conditions` on the sound outside speech."""
+    if level_db is None or found.level_db is None or found.steadiness is None:
+        return {}
+    over = found.level_db - level_db
+    return {
+        "background_db": over,
+        "background_steadiness": found.steadiness,
+        "music_db": over if found.steadiness >= MUSIC_STEADINESS else None,
+    }
 
 
 def _file_facts(info: AudioInfo | None, n_bytes: int | None) -> dict[str, Any]:

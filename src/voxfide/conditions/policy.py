@@ -51,6 +51,9 @@ POLICY: Final[tuple[Limit, ...]] = (
           100),
     Limit("noise", "inconclusive", "snr_db", "below", 0.0, "dB", _NOISE + "."),
     Limit("noise", "reduced", "snr_db", "below", 10.0, "dB", _NOISE + "."),
+    Limit("background", "reduced", "music_db", "above", -20.0, "dB",
+          "Sound that keeps its pitch, as music does, stands at {value} dB of the speech where nobody speaks "
+          "(limit {limit} dB)."),
     Limit("low-level", "reduced", "speech_level_db", "below", -50.0, "dBFS",
           "The speech is very soft, at {value} dB of full scale (limit {limit} dB)."),
     Limit("clipping", "inconclusive", "flat_share", "above", 0.02, "share", _FLAT + ".", 100),

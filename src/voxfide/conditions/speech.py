@@ -96,6 +96,30 @@ class Hysteresis:
         self._start = self._fall = self._held = None
         return settled
 
+    def known(self) -> tuple[list[tuple[int, int]], int]:
+        """What is sure already of the segments that were not given out yet.
+
+        Returns:
+            Stretches in samples, the last as far as it has come; and the sample up to which they, with
+            the segments given out before, are all the speech there is. It stays behind the windows judged
+            by no more than ``min_speech``, ``min_silence`` and the padding together.
+        """
+        now, padding = self._windows * WINDOW, self._padding
+        heard = now if self._fall is None else self._fall
+        held = [] if self._held is None else [(self._left, self._held[1] + padding)]
+        start = self._start
+        if start is not None and heard - start > self.rule.min_speech * SAMPLE_RATE:
+            if self._held is None:
+                return [(max(0, start - padding), heard)], heard
+            gap = start - self._held[1]
+            share = padding if gap >= 2 * padding else gap // 2
+            return [(self._left, self._held[1] + share), (start - share, heard)], heard
+        # What comes next, if anything, starts here at the earliest; its padding may shorten that of the last.
+        earliest = now if start is None else start
+        if self._held is not None and earliest - self._held[1] < 2 * padding:
+            return [(self._left, self._held[1])], self._held[1]
+        return held, max(0, earliest - padding)
+
     @property
     def _padding(self) -> int:
         return int(self.rule.padding * SAMPLE_RATE)
@@ -151,6 +175,15 @@ class SpeechDetector:
         found = [s for start in range(0, whole, size) for s in self._judge(signal[start : start + size])]
         self._waiting, self._n_waiting = [signal[whole:].copy()], len(signal) - whole
         return found
+
+    def known(self) -> tuple[list[Segment], Seconds]:
+        """What is sure of the segments still open, and the time up to which all speech is known.
+
+        See :meth:`Hysteresis.known`; that time stays behind what was pushed by 3 s at most with the
+        default rule.
+        """
+        stretches, until = self._hysteresis.known()
+        return [_seconds(s) for s in stretches], until / SAMPLE_RATE
 
     def finish(self) -> list[Segment]:
         """The segments that were still open; call once, at the end."""

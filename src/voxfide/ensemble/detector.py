@@ -16,6 +16,7 @@ from huggingface_hub import ModelHubMixin
 from voxfide.audio import stream_audio
 from voxfide.calibration import CalibrationRecord
 from voxfide.detector import Detection, Detector
+from voxfide.domain import DomainModel
 from voxfide.ensemble.files import OPTIONAL, REQUIRED, ensemble_config, read_ensemble, write_ensemble
 from voxfide.ensemble.files import write_calibration as write_ensemble_calibration
 from voxfide.ensemble.passes import Pass, passes_of, scores_of, scores_of_stream
@@ -25,6 +26,7 @@ from voxfide.extraction import Extractor
 from voxfide.frontends.base import WINDOW, Frontend
 from voxfide.fusion import FusionRecord
 from voxfide.hub import download, is_hub_id
+from voxfide.pieces import checked_waveforms
 from voxfide.types import Float64Array, PathLike, Seconds
 
 
@@ -44,6 +46,7 @@ class EnsembleDetector(ModelHubMixin):
             Bayes threshold.
         calibration: set by :meth:`calibrated`.
         raw_threshold: of a calibrated ensemble, the threshold of its uncalibrated scores.
+        domain: knows what the training audio sounded like; changes no score.
 
     Raises:
         UsageError: another number of members than the fusion has systems.
@@ -55,6 +58,7 @@ class EnsembleDetector(ModelHubMixin):
     threshold: float = 0.0
     calibration: CalibrationRecord | None = None
     raw_threshold: float = 0.0
+    domain: DomainModel | None = None
 
     def __post_init__(self) -> None:
         if len(self.members) != len(self.fusion.systems):
@@ -133,12 +137,15 @@ class EnsembleDetector(ModelHubMixin):
             AudioTooShortError: a waveform too short for one frame of a front-end.
             UsageError: one that is not a vector of finite numbers.
         """
-        vectors = [np.ascontiguousarray(w, dtype=np.float32) for w in waveforms]
-        for number, waveform in enumerate(vectors):
-            if waveform.ndim != 1 or not np.isfinite(waveform).all():
-                raise UsageError(f"waveform {number} of shape {waveform.shape} (expected (samples,), finite)")
-            self._slowest.check_length(len(waveform))
-        return self.fuse(scores_of(self.passes, vectors))
+        return self.fuse(self.score_members(waveforms))
+
+    def score_members(self, waveforms: Sequence[np.ndarray]) -> Float64Array:
+        """The members' own scores ``(waveforms, members)``, which :meth:`fuse` takes.
+
+        Raises:
+            AudioTooShortError, UsageError: as of :meth:`score_waveforms`.
+        """
+        return scores_of(self.passes, checked_waveforms(waveforms, self._slowest.check_length))
 
     def detect(self, path: PathLike) -> Detection:
         """Scores one recording of any length in constant memory, decoding it once.
@@ -208,7 +215,7 @@ class EnsembleDetector(ModelHubMixin):
             embed_frontend: whether all weights go inside, or those of front-ends from the hub are
                 left there and named by id and commit.
         """
-        write_ensemble(Path(folder), self.config(embed_frontend), self.members, self.calibration)
+        write_ensemble(Path(folder), self.config(embed_frontend), self.members, self.calibration, self.domain)
         return Path(folder)
 
     @staticmethod

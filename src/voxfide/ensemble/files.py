@@ -22,14 +22,19 @@ from voxfide.crops import Crop
 from voxfide.detector import Detector
 from voxfide.detector_files import (
     FORMAT,
+    domain_file,
     finite,
     load_backend,
     load_frontend,
     load_tensors,
+    packed,
+    read_domain,
     replace_calibration,
     subset,
     write_folder,
 )
+from voxfide.domain import FILE_NAME as DOMAIN_FILE
+from voxfide.domain import DomainModel
 from voxfide.ensemble.card import ensemble_card
 from voxfide.ensemble.sharing import FirstLayers, whole_of
 from voxfide.errors import CheckpointError
@@ -40,7 +45,7 @@ from voxfide.types import SAMPLE_RATE
 
 KIND: Final = "ensemble"
 REQUIRED: Final = ["config.json", "model.safetensors"]
-OPTIONAL: Final = ["README.md", CALIBRATION_FILE]
+OPTIONAL: Final = ["README.md", CALIBRATION_FILE, DOMAIN_FILE]
 
 
 def ensemble_config(
@@ -110,6 +115,7 @@ def write_ensemble(
     config: Mapping[str, Any],
     members: Sequence[Detector],
     calibration: CalibrationRecord | None,
+    domain: DomainModel | None = None,
 ) -> None:
     """Writes the files of an ensemble; a full disk leaves what was there."""
     tensors: dict[str, torch.Tensor] = {}
@@ -121,7 +127,9 @@ def write_ensemble(
     record = None
     if calibration is not None:
         record = calibration.to_json() | {"weights_sha256": config["weights_sha256"]}
-    write_folder(folder, config, ensemble_card(config, calibration), tensors, record)
+    write_folder(
+        folder, config, ensemble_card(config, calibration), packed(tensors), record, domain_file(domain)
+    )
 
 
 def write_calibration(folder: Path, record: CalibrationRecord) -> None:
@@ -159,6 +167,7 @@ def read_ensemble(folder: Path, device: str) -> tuple[dict[str, Any], Calibratio
             "fusion": FusionRecord.from_json(config["fusion"], str(folder / "config.json")),
             "names": tuple(str(entry["name"]) for entry in config["members"]),
             "threshold": finite(config["threshold"]),
+            "domain": read_domain(folder),
         }
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise CheckpointError(

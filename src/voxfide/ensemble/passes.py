@@ -17,7 +17,7 @@ from voxfide.detector import Detector
 from voxfide.ensemble.sharing import whole_of
 from voxfide.extraction import pooled_features
 from voxfide.frontends.base import FrameStatistics, Frontend
-from voxfide.pieces import BATCH_SECONDS, PieceScores, chunk_seconds, frame_scores, pieces, score_pieces
+from voxfide.pieces import PieceScorer, chunk_seconds, frame_scores, pieces
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
 
 
@@ -121,26 +121,13 @@ class FramesPass(Pass):
 class _FramesListening(Listening):
     def __init__(self, of: FramesPass) -> None:
         self._pass = of
-        self._heads = of.heads
-        self._total = PieceScores(len(of.members))
-        self._held: list[Float32Array] = []
-        self._at_once = max(1, int(BATCH_SECONDS / chunk_seconds(of.crop)))
+        self._scorer = PieceScorer(of.frontend, of.heads, of.crop)
 
     def hear(self, piece: Float32Array) -> None:
-        self._held.append(piece)
-        if len(self._held) >= self._at_once:
-            self._flush()
+        self._scorer.hear(piece)
 
     def scores(self) -> Float64Array:
-        self._flush()
-        return self._pass.calibrated(self._total.result()[None])[0]
-
-    def _flush(self) -> None:
-        if self._held:
-            scores = score_pieces(self._pass.frontend, self._heads, self._held)
-            for piece, row in zip(self._held, scores, strict=True):
-                self._total.add(row, len(piece))
-            self._held = []
+        return self._pass.calibrated(self._scorer.result()[None])[0]
 
 
 def passes_of(members: Sequence[Detector]) -> list[Pass]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from voxfide.errors import CheckpointError, UnknownNameError, UsageError
+from voxfide.errors import CheckpointError, UnknownNameError
 from voxfide.frontends import specs_released as specs_released
 from voxfide.frontends import specs_speaker as specs_speaker
 from voxfide.frontends import specs_waveform as specs_waveform
@@ -33,6 +33,7 @@ KINDS = {
     "yamnet": "voxfide.frontends.yamnet:YamnetFrontend",
     "ge2e": "voxfide.frontends.ge2e:Ge2eFrontend",
     "waveform": "voxfide.frontends.waveform:Waveform",
+    "lfcc-moments": "voxfide.frontends.lfcc_moments:LfccMoments",
 }
 """Kind of front-end, as a detector's configuration names it, to the class that restores it."""
 
@@ -66,8 +67,7 @@ def create_frontend(
     name = next((s.name for s in FRONTENDS if s.weights_file and s.hub_id == name), name)
     if name in FRONTENDS:
         spec = FRONTENDS[name]
-        if n_layers is not None and not 1 <= n_layers <= spec.n_layers:
-            raise UsageError(f"front-end {name}: {n_layers} layers asked for (expected 1 to {spec.n_layers})")
+        spec.check_layers(n_layers)
         place = spec.place
     elif "/" in name or Path(name).expanduser().exists():
         place = "voxfide.frontends.ssl:make"

@@ -21,11 +21,11 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from voxfide.errors import CheckpointError, UsageError
+from voxfide.errors import CheckpointError
 from voxfide.frontends import kaldi_fbank
-from voxfide.frontends.fairseq import FairseqEncoder, FairseqFrontend, Sizes, renamed
+from voxfide.frontends.fairseq import SHARED_MODULES, FairseqEncoder, FairseqFrontend, Sizes, renamed
 from voxfide.frontends.kaldi_fbank import KaldiFbank
-from voxfide.frontends.released import fill, read_pickled, state_in, weights_file
+from voxfide.frontends.released import fill, read_pickled, require_no_options, state_in, weights_file
 from voxfide.frontends.ssl_config import SSLConfig
 from voxfide.frontends.ssl_layers import Attention, TransformerLayer
 from voxfide.frontends.ssl_model import TransformerEncoder
@@ -145,10 +145,7 @@ class Beats(FairseqFrontend):
 
     kind: ClassVar[str] = "beats"
     encoder_class: ClassVar[type[FairseqEncoder]] = BeatsEncoder
-    source_modules: ClassVar[tuple[str, ...]] = tuple(
-        f"voxfide.frontends.{module}"
-        for module in ("beats", "fairseq", "kaldi_fbank", "layered", "ssl_config", "ssl_layers", "ssl_model")
-    )
+    source_modules: ClassVar[tuple[str, ...]] = (*SHARED_MODULES, __name__)
 
 
 def make(
@@ -165,12 +162,11 @@ def make(
     Raises:
         CheckpointError: no weights, or not those of a BEATs model.
     """
-    if options:
-        raise UsageError(f"front-end {name} takes no option {', '.join(sorted(options))} (options: weights)")
-    path = weights_file(name, weights, revision)
+    require_no_options(name, options, "weights")
+    path, source = weights_file(name, weights, revision)
     content = read_pickled(path)
     config = BeatsConfig.from_checkpoint(content.get("cfg"), path)
     with torch.device("meta"):
         encoder = BeatsEncoder(config, n_layers)
     fill(encoder, renamed(state_in(content, "model", path)), path)
-    return Beats(encoder, name, precision)
+    return Beats(encoder, name, precision, source)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from voxfide.errors import CheckpointError
+from voxfide.errors import CheckpointError, first_few
 from voxfide.files import write_atomic
 from voxfide.frontends.ssl_config import SSLConfig, read_json
 from voxfide.frontends.ssl_model import SSLEncoder
@@ -102,15 +102,8 @@ def load_encoder(folder: Path, n_layers: int | None = None, head_states: bool = 
         model = SSLEncoder(config, n_layers, head_states)
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
     state = _read_state(folder, wanted)
-    problems = [f"missing {k}" for k in wanted if k not in state]
-    problems += [
-        f"{k} has shape {tuple(state[k].shape)}, the configuration says {shape}"
-        for k, shape in wanted.items()
-        if k in state and tuple(state[k].shape) != shape
-    ]
-    if problems:
-        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{folder}: weights do not fit config.json: " + "; ".join(problems[:5]) + more)
+    if problems := misfits(wanted, state, "the configuration says"):
+        raise CheckpointError(f"{folder}: weights do not fit config.json: {first_few(problems)}")
     # Copied one by one, so that the model neither keeps a file mapped nor ever stands in memory twice.
     own = {}
     for k in wanted:
@@ -118,6 +111,19 @@ def load_encoder(folder: Path, n_layers: int | None = None, head_states: bool = 
         own[k] = (tensor if k.endswith("num_batches_tracked") else tensor.float()).clone()
     model.load_state_dict(own, assign=True)
     return model.eval().requires_grad_(False)
+
+
+def misfits(
+    wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], said: str = "expected"
+) -> list[str]:
+    """Tensors that ``state`` lacks or has in another shape; ``said`` stands before the shape it should be."""
+    problems = [f"missing {k}" for k in wanted if k not in state]
+    problems += [
+        f"{k} has shape {tuple(state[k].shape)}, {said} {shape}"
+        for k, shape in wanted.items()
+        if k in state and tuple(state[k].shape) != shape
+    ]
+    return problems
 
 
 def _read_state(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, Tensor]:
@@ -136,11 +142,15 @@ def _read_state(folder: Path, wanted: dict[str, tuple[int, ...]]) -> dict[str, T
     )
     for g, v in pairs:
         if g in norms and v in norms:
-            # Weight norm over all but the last axis (dim=2): one gain a tap.
-            direction = norms[v].float()
-            length = direction.norm(dim=(0, 1), keepdim=True)
-            state[POS_CONV + "weight"] = direction * (norms[g].float() / length)
+            state[POS_CONV + "weight"] = without_weight_norm(norms[g], norms[v])
     return state
+
+
+def without_weight_norm(gain: Tensor, direction: Tensor) -> Tensor:
+    """The positional convolution's weight of its two parts, in float32."""
+    direction = direction.float()
+    # Weight norm over all but the last axis (dim=2): one gain a tap.
+    return direction * (gain.float() / direction.norm(dim=(0, 1), keepdim=True))
 
 
 def plain_name(name: str) -> str:
@@ -178,11 +188,18 @@ def _safetensors(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
-def _pickled(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
-    import zipfile
+def is_zip(path: Path) -> bool:
+    """Whether it has torch's newer form, which alone can be memory-mapped; told as torch tells it.
 
+    :func:`zipfile.is_zipfile` looks further, and raises on some damaged files.
+    """
+    with path.open("rb") as file:
+        return file.read(4) == b"PK\x03\x04"
+
+
+def _pickled(path: Path) -> Iterator[tuple[str, Callable[[], Tensor]]]:
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip(path))
     except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path}: not a readable weights-only PyTorch file ({first})") from error

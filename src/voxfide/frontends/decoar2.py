@@ -18,11 +18,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from voxfide.errors import UsageError
 from voxfide.frontends import kaldi_fbank
-from voxfide.frontends.fairseq import FairseqEncoder, FairseqFrontend, Sizes, renamed
+from voxfide.frontends.fairseq import SHARED_MODULES, FairseqEncoder, FairseqFrontend, Sizes, renamed
 from voxfide.frontends.kaldi_fbank import KaldiFbank
-from voxfide.frontends.released import fill, read_pickled, state_in, weights_file
+from voxfide.frontends.released import fill, read_pickled, require_no_options, state_in, weights_file
 from voxfide.frontends.ssl_model import TransformerEncoder
 from voxfide.types import PathLike
 
@@ -72,12 +71,7 @@ class Decoar2(FairseqFrontend):
 
     kind: ClassVar[str] = "decoar2"
     encoder_class: ClassVar[type[FairseqEncoder]] = Decoar2Encoder
-    source_modules: ClassVar[tuple[str, ...]] = tuple(
-        f"voxfide.frontends.{module}"
-        for module in (
-            "decoar2", "fairseq", "kaldi_fbank", "layered", "ssl_config", "ssl_layers", "ssl_model"
-        )
-    )  # fmt: skip
+    source_modules: ClassVar[tuple[str, ...]] = (*SHARED_MODULES, __name__)
 
 
 def make(
@@ -94,10 +88,9 @@ def make(
     Raises:
         CheckpointError: no weights, or not those of this model.
     """
-    if options:
-        raise UsageError(f"front-end {name} takes no option {', '.join(sorted(options))} (options: weights)")
-    path = weights_file(name, weights, revision)
+    require_no_options(name, options, "weights")
+    path, source = weights_file(name, weights, revision)
     with torch.device("meta"):
         encoder = Decoar2Encoder(SIZES, n_layers)
     fill(encoder, renamed(state_in(read_pickled(path), "model", path)), path)
-    return Decoar2(encoder, name, precision)
+    return Decoar2(encoder, name, precision, source)

@@ -189,11 +189,7 @@ class EcapaFrontend(UtteranceFrontend):
 
     def __init__(self, encoder: Ecapa, name: str, source: ModelSource | None = None) -> None:
         super().__init__(encoder, name, source)
-        self.dim = encoder.config.dim
         self.min_samples = (encoder.config.least_frames - 1) * HOP
-
-    def embed(self, waveform: Tensor) -> Tensor:
-        return self.encoder(waveform)
 
 
 def plain_names(content: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -12,11 +12,15 @@ from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
-from voxfide.errors import UsageError
+from voxfide.frontends.checkpoint import POS_CONV, ModelSource, without_weight_norm
 from voxfide.frontends.layered import LayeredFrontend
-from voxfide.frontends.ssl_config import SSLConfig
+from voxfide.frontends.ssl_config import SSLConfig, layers_to_build
 
-POS_CONV = "encoder.pos_conv_embed.conv."
+SHARED_MODULES = tuple(
+    f"voxfide.frontends.{module}"
+    for module in ("fairseq", "kaldi_fbank", "layered", "mel", "ssl_config", "ssl_layers", "ssl_model")
+)
+"""Modules whose source determines the features of both front-ends."""
 RENAMED = (
     ("encoder.pos_conv.0.", POS_CONV),
     (".self_attn_layer_norm.", ".layer_norm."),
@@ -78,9 +82,7 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         plain[key] = tensor
     gain, direction = (plain.pop(POS_CONV + k, None) for k in ("weight_g", "weight_v"))
     if gain is not None and direction is not None:
-        # Weight norm over all but the last axis (dim=2): one gain a tap.
-        length = direction.float().norm(dim=(0, 1), keepdim=True)
-        plain[POS_CONV + "weight"] = direction.float() * (gain.float() / length)
+        plain[POS_CONV + "weight"] = without_weight_norm(gain, direction)
     return plain
 
 
@@ -101,14 +103,8 @@ class FairseqEncoder(nn.Module):
 
     def __init__(self, config: Sizes, n_layers: int | None = None) -> None:
         super().__init__()
-        n_layers = config.encoder_layers if n_layers is None else n_layers
-        if not 1 <= n_layers <= config.encoder_layers:
-            raise UsageError(
-                f"{n_layers} layers asked for, but the model has {config.encoder_layers} "
-                f"(expected 1 to {config.encoder_layers})"
-            )
         self.config = config
-        self.n_layers = n_layers
+        self.n_layers = layers_to_build(n_layers, config.encoder_layers)
 
     def n_frames(self, n_samples: int) -> int:
         """Frames of ``n_samples`` samples; 0 below ``min_samples``."""
@@ -121,8 +117,10 @@ class FairseqFrontend(LayeredFrontend):
     encoder_class: ClassVar[type[FairseqEncoder]]
     encoder: FairseqEncoder
 
-    def __init__(self, encoder: FairseqEncoder, name: str, precision: str = "fp32") -> None:
-        super().__init__(encoder, name, precision)
+    def __init__(
+        self, encoder: FairseqEncoder, name: str, precision: str = "fp32", source: ModelSource | None = None
+    ) -> None:
+        super().__init__(encoder, name, precision, source)
         self.n_layers = encoder.n_layers
         self.dim = encoder.config.encoder_embed_dim
         self.hop_samples = encoder.hop_samples

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +15,6 @@ from voxfide.errors import CheckpointError, UsageError
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend
 from voxfide.frontends.checkpoint import ModelSource
 from voxfide.frontends.released import fill, weights_file
-from voxfide.frontends.specs import FRONTENDS
 from voxfide.types import SAMPLE_RATE, PathLike
 
 SHARED_MODULES = tuple(f"voxfide.frontends.{module}" for module in ("attentive_pooling", "frozen", "mel"))
@@ -40,10 +38,7 @@ def locate_weights(
         problems.append(f"precision {precision!r} (expected fp32)")
     if problems:
         raise UsageError(f"front-end {name}: " + "; ".join(problems))
-    path = weights_file(name, weights, revision)
-    if weights is not None:
-        return path, ModelSource(path.parent)
-    return path, ModelSource(path.parent, FRONTENDS[name].hub_id, path.parent.name)
+    return weights_file(name, weights, revision)
 
 
 def fill_exactly(encoder: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
@@ -89,7 +84,8 @@ class FrozenFrontend(Frontend):
     """One layer from a frozen encoder; a subclass names its types and states its frame geometry.
 
     Args:
-        encoder: has its configuration, a dataclass, as ``config``.
+        encoder: has its configuration, a dataclass, as ``config``, and in that the width ``dim`` of
+            what it puts out.
         name: what it is called in reports.
         source: where its weights came from.
     """
@@ -101,6 +97,8 @@ class FrozenFrontend(Frontend):
     def __init__(self, encoder: nn.Module, name: str, source: ModelSource | None = None) -> None:
         super().__init__()
         self.encoder = encoder.requires_grad_(False)
+        config: Any = encoder.config
+        self.dim = config.dim
         self.name = name
         self.source = source
         self.eval()
@@ -115,13 +113,17 @@ class FrozenFrontend(Frontend):
         config: Any = self.encoder.config
         return {"config": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}}
 
+    def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
+        """Yields the one layer, ``(sum of frames, dim)``."""
+        yield self.encoder(waveforms)
+
     def train(self, mode: bool = True) -> Self:
         """Frozen: stays in eval mode, whatever the module around it does."""
         return super().train(False)
 
 
 class UtteranceFrontend(FrozenFrontend):
-    """One vector an utterance: a single frame, which covers all of it.
+    """One vector an utterance: a single frame, which covers all of it; the encoder takes one waveform.
 
     An utterance longer than :data:`~voxfide.frontends.base.WINDOW` has one frame a
     window. Pooled, the windows count by their length, so that a short rest does not
@@ -130,17 +132,13 @@ class UtteranceFrontend(FrozenFrontend):
 
     hop_samples = round(WINDOW * SAMPLE_RATE)
 
-    @abstractmethod
-    def embed(self, waveform: Tensor) -> Tensor:
-        """``(samples,)`` to ``(dim,)``."""
-
     def n_frames(self, n_samples: int) -> int:
         """One, however long."""
         return 1
 
     def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields the one layer, ``(utterances, dim)``; each is computed by itself, without padding."""
-        yield torch.stack([self.embed(waveform) for waveform in waveforms])
+        yield torch.stack([self.encoder(waveform) for waveform in waveforms])
 
     @torch.inference_mode()
     def accumulate(self, pieces: Sequence[Tensor], owners: Sequence[FrameStatistics]) -> None:

@@ -8,7 +8,7 @@ The release is the file ``pretrained.pt`` inside the package, which need not be 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxfide.errors import CheckpointError
-from voxfide.frontends.checkpoint import ModelSource
 from voxfide.frontends.frozen import SHARED_MODULES, FrozenFrontend, fill_exactly, locate_weights
 from voxfide.frontends.mel import slaney_bank, spectrogram
 from voxfide.frontends.released import read_pickled, state_in
@@ -98,16 +97,8 @@ class Ge2eFrontend(FrozenFrontend):
     hop_samples = PARTIAL_HOP_SAMPLES
     min_samples = WINDOW
 
-    def __init__(self, encoder: Ge2e, name: str, source: ModelSource | None = None) -> None:
-        super().__init__(encoder, name, source)
-        self.dim = encoder.config.dim
-
     def n_frames(self, n_samples: int) -> int:
         return n_partials(n_samples)
-
-    def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yields the one layer, ``(sum of partials, dim)``."""
-        yield self.encoder(waveforms)
 
 
 def installed_weights() -> Path | None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from voxfide.errors import UsageError
 from voxfide.frontends.base import Frontend
+from voxfide.frontends.checkpoint import ModelSource
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -21,17 +22,21 @@ class LayeredFrontend(Frontend):
         encoder: the truncated model; called with waveforms, it yields layers 1...n, packed.
         name: what it is called in reports.
         precision: ``fp32``, ``bf16`` or ``fp16``, by autocast.
+        source: where its weights came from, if from a file, a folder or the hub.
     """
 
     encoder: nn.Module
 
-    def __init__(self, encoder: nn.Module, name: str, precision: str) -> None:
+    def __init__(
+        self, encoder: nn.Module, name: str, precision: str, source: ModelSource | None = None
+    ) -> None:
         super().__init__()
         if precision not in DTYPES:
             raise UsageError(f"precision {precision!r} (expected one of {', '.join(DTYPES)})")
         self.encoder = encoder
         self.name = name
         self.precision = precision
+        self.source = source
 
     def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields layers 1...n, packed ``(sum of frames, dim)`` float32."""

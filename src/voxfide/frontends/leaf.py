@@ -27,8 +27,8 @@ from torch import Tensor, nn
 
 from voxfide.errors import UsageError
 from voxfide.frontends.base import Frontend
-from voxfide.frontends.mel import audioset_bank, bin_frequencies, htk_edges, triangles
-from voxfide.frontends.released import fill, read_pickled, state_in, weights_file
+from voxfide.frontends.mel import audioset_bank, bin_frequencies, from_htk, htk_edges, triangles
+from voxfide.frontends.released import fill, read_pickled, require_no_options, state_in, weights_file
 from voxfide.types import PathLike
 
 DEFINITIONS = ("port", "original")
@@ -58,7 +58,7 @@ def mel_filters(definition: str) -> Tensor:
     """The mel filter bank that the initial filters imitate, ``(257, 40)``."""
     if definition == "original":
         return audioset_bank(N_FFT, N_FILTERS, LOW_HZ, HIGH_HZ)
-    edges = 700.0 * (10.0 ** (htk_edges(LOW_HZ, HIGH_HZ, N_FILTERS + 2) / 2595.0) - 1.0)
+    edges = from_htk(htk_edges(LOW_HZ, HIGH_HZ, N_FILTERS + 2))
     return triangles(bin_frequencies(N_FFT), edges).float()
 
 
@@ -195,15 +195,13 @@ def make(
     """
     if precision != "fp32" or revision is not None:
         raise UsageError(f"front-end {name}: precision and revision do not apply")
-    if options:
-        unknown = ", ".join(sorted(options))
-        raise UsageError(f"front-end {name} takes no option {unknown} (options: definition, weights)")
+    require_no_options(name, options, "definition, weights")
     made = Leaf(definition)
     if weights is None:
         return made
     if definition != "port":
         raise UsageError(f"front-end {name}: released weights are of the definition 'port' (leave it out)")
-    path = weights_file(name, weights)
+    path, _ = weights_file(name, weights)
     state = state_in(read_pickled(path), "model_state_dict", path)
     own = {ours: state.get(f"features.{theirs}") for theirs, ours in RELEASED_NAMES.items()}
     fill(made, {k: v.flatten() if k == "pooling_width" else v for k, v in own.items() if v is not None}, path)

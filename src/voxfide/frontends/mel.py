@@ -44,6 +44,11 @@ def htk_edges(low: float, high: float, n: int) -> Tensor:
     return torch.linspace(first, last, n, dtype=torch.float64)
 
 
+def from_htk(mel: Tensor) -> Tensor:
+    """Mel of HTK's scale to Hz."""
+    return 700.0 * (10.0 ** (mel / 2595.0) - 1.0)
+
+
 def from_slaney(mel: Tensor) -> Tensor:
     """Mel of Slaney's scale to Hz."""
     return torch.where(mel < KNEE_MEL, mel * LINEAR_STEP, KNEE_HZ * torch.exp(LOG_STEP * (mel - KNEE_MEL)))
@@ -79,7 +84,7 @@ def audioset_bank(n_fft: int, n_mels: int, low: float, high: float) -> Tensor:
 
 def speechbrain_bank(n_fft: int, n_mels: int) -> Tensor:
     """0...8 kHz; each triangle falls as steeply as it rises, unlike elsewhere; SpeechBrain's."""
-    edges = 700.0 * (10.0 ** (htk_edges(0, SAMPLE_RATE / 2, n_mels + 2) / 2595.0) - 1.0)
+    edges = from_htk(htk_edges(0, SAMPLE_RATE / 2, n_mels + 2))
     width, centre = edges[1:-1] - edges[:-2], edges[1:-1]
     distance = (bin_frequencies(n_fft)[:, None] - centre).abs() / width
     return (1 - distance).clamp_min(0).float()

@@ -13,17 +13,15 @@ import torch
 from torch import nn
 
 from voxfide.errors import UsageError
+from voxfide.frontends import KINDS
 from voxfide.frontends.base import Frontend
 from voxfide.frontends.specs import FRONTENDS, FrontendSpec
 from voxfide.registry import load_object
 
 FROZEN: Final = {
-    "voxfide.frontends.ecapa:make": "EcapaFrontend",
-    "voxfide.frontends.titanet:make": "TitaNetFrontend",
-    "voxfide.frontends.yamnet:make": "YamnetFrontend",
-    "voxfide.frontends.ge2e:make": "Ge2eFrontend",
+    f"{KINDS[kind].partition(':')[0]}:make": KINDS[kind] for kind in ("ecapa", "titanet", "yamnet", "ge2e")
 }
-"""Front-ends around one frozen encoder, by the place of what makes them."""
+"""Classes of front-ends around one frozen encoder, by the place of what makes them."""
 
 
 def has_random_weights(spec: FrontendSpec) -> bool:
@@ -53,8 +51,7 @@ def create_with_random_weights(
     spec = FRONTENDS[name]
     if spec.place not in _BUILDERS:
         raise UsageError(f"front-end {name} works without weights: there are none to draw")
-    if n_layers is not None and not 1 <= n_layers <= spec.n_layers:
-        raise UsageError(f"front-end {name}: {n_layers} layers asked for (expected 1 to {spec.n_layers})")
+    spec.check_layers(n_layers)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         made = _BUILDERS[spec.place](spec, n_layers, precision)
@@ -84,8 +81,7 @@ def _decoar2(spec: FrontendSpec, n_layers: int | None, precision: str) -> Fronte
 def _frozen(spec: FrontendSpec, n_layers: int | None, precision: str) -> Frontend:
     if precision != "fp32":
         raise UsageError(f"front-end {spec.name}: precision {precision!r} (expected fp32)")
-    module = spec.place.partition(":")[0]
-    made: Any = load_object(f"{module}:{FROZEN[spec.place]}")
+    made: Any = load_object(FROZEN[spec.place])
     encoder: nn.Module = made.encoder_type(made.config_type())
     # With the variance of He et al. 2015: through many rectified layers, smaller weights let all fade out.
     for parameter in encoder.parameters():

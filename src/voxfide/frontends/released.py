@@ -11,14 +11,15 @@ from __future__ import annotations
 import collections
 import pickle
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import torch
 from torch import Tensor, nn
 
-from voxfide.errors import CheckpointError, UsageError
+from voxfide.errors import CheckpointError, UsageError, first_few
+from voxfide.frontends.checkpoint import ModelSource, is_zip, misfits
 from voxfide.frontends.specs import FRONTENDS
 from voxfide.hub import download
 from voxfide.types import PathLike
@@ -38,8 +39,19 @@ DAMAGED = (
 """What reading a damaged pickle may raise: its instructions are then followed where they lead nowhere."""
 
 
-def weights_file(name: str, weights: PathLike | None, revision: str | None = None) -> Path:
+def require_no_options(name: str, options: Iterable[str], known: str) -> None:
+    """Raises :class:`UsageError` where options are left that the front-end does not have."""
+    if unknown := ", ".join(sorted(options)):
+        raise UsageError(f"front-end {name} takes no option {unknown} (options: {known})")
+
+
+def weights_file(
+    name: str, weights: PathLike | None, revision: str | None = None
+) -> tuple[Path, ModelSource]:
     """The weights of a registered front-end: the given file, or the release's own from the hub.
+
+    Returns:
+        The file, and where it came from.
 
     Raises:
         CheckpointError: no such file, or none given and none to download; says what to
@@ -57,11 +69,11 @@ def weights_file(name: str, weights: PathLike | None, revision: str | None = Non
             raise UsageError(f"front-end {name}: a revision does not apply to a given weights file")
         if not path.is_file():
             raise CheckpointError(f"front-end {name}: no file {path}: {advice}")
-        return path
+        return path, ModelSource(path.parent)
     if spec.hub_id is None:
         raise CheckpointError(f"front-end {name}: its weights are on no model hub: {advice}")
     found = download(spec.hub_id, [spec.weights_file], revision=revision, advice=advice)
-    return found.folder / spec.weights_file
+    return found.folder / spec.weights_file, ModelSource(found.folder, spec.hub_id, found.commit)
 
 
 def read_pickled(path: Path, member: BinaryIO | None = None) -> dict[Any, Any]:
@@ -75,7 +87,7 @@ def read_pickled(path: Path, member: BinaryIO | None = None) -> dict[Any, Any]:
     """
     file = path if member is None else member
     try:
-        mapped = member is None and _is_zip(path)
+        mapped = member is None and is_zip(path)
         try:
             content = torch.load(file, map_location="cpu", weights_only=True, mmap=mapped)
         except pickle.UnpicklingError:
@@ -90,12 +102,6 @@ def read_pickled(path: Path, member: BinaryIO | None = None) -> dict[Any, Any]:
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: expected a dictionary, found {type(content).__name__}")
     return content
-
-
-def _is_zip(path: Path) -> bool:
-    """Whether it has torch's newer form, which alone can be memory-mapped; told as torch tells it."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
 
 
 def state_in(content: Mapping[Any, Any], key: str, path: Path) -> dict[str, Tensor]:
@@ -118,15 +124,8 @@ def fill(model: nn.Module, state: Mapping[str, Tensor], path: Path) -> None:
         CheckpointError: tensors that are missing or of another shape.
     """
     wanted = {k: tuple(v.shape) for k, v in model.state_dict().items()}
-    problems = [f"missing {k}" for k in wanted if k not in state]
-    problems += [
-        f"{k} has shape {tuple(state[k].shape)}, expected {shape}"
-        for k, shape in wanted.items()
-        if k in state and tuple(state[k].shape) != shape
-    ]
-    if problems:
-        more = f" … and {len(problems) - 5} more" if len(problems) > 5 else ""
-        raise CheckpointError(f"{path}: weights do not fit: " + "; ".join(problems[:5]) + more)
+    if problems := misfits(wanted, state):
+        raise CheckpointError(f"{path}: weights do not fit: {first_few(problems)}")
     # Copied, so that the model keeps no file mapped.
     model.load_state_dict({k: state[k].detach().float().clone() for k in wanted}, assign=True)
     model.eval().requires_grad_(False)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from voxfide.errors import UsageError
 from voxfide.registry import Registry
 
 
@@ -43,6 +44,13 @@ class FrontendSpec:
     weights_file: str = ""
     citation: str = ""
     architecture: Mapping[str, Any] = field(default_factory=dict)
+
+    def check_layers(self, n_layers: int | None) -> None:
+        """Raises :class:`UsageError` where layers are asked for that the model does not have."""
+        if n_layers is not None and not 1 <= n_layers <= self.n_layers:
+            raise UsageError(
+                f"front-end {self.name}: {n_layers} layers asked for (expected 1 to {self.n_layers})"
+            )
 
 
 FRONTENDS: Registry[FrontendSpec] = Registry("front-end")

@@ -36,8 +36,7 @@ class SSLFrontend(LayeredFrontend):
     def __init__(
         self, encoder: SSLEncoder, name: str, source: ModelSource | None = None, precision: str = "fp32"
     ) -> None:
-        super().__init__(encoder, name, precision)
-        self.source = source
+        super().__init__(encoder, name, precision, source)
         self.n_layers = encoder.n_states
         self.dim = encoder.config.hidden_size
         self.hop_samples = encoder.config.hop_samples

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from voxfide.errors import CheckpointError
+from voxfide.errors import CheckpointError, UsageError
 
 MODEL_TYPES = ("wav2vec2", "hubert", "wavlm")
 ACTIVATIONS = ("gelu", "relu", "gelu_new", "gelu_pytorch_tanh", "silu", "swish")
@@ -114,6 +114,19 @@ class SSLConfig:
     def to_dict(self) -> dict[str, Any]:
         """JSON-safe; :meth:`from_dict` takes it back."""
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+def layers_to_build(asked: int | None, depth: int) -> int:
+    """How many of a model's ``depth`` layers are asked for; all of them where nothing is.
+
+    Raises:
+        UsageError: none, or more than there are.
+    """
+    if asked is None:
+        return depth
+    if not 1 <= asked <= depth:
+        raise UsageError(f"{asked} layers asked for, but the model has {depth} (expected 1 to {depth})")
+    return asked
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -16,8 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from voxfide.errors import UsageError
-from voxfide.frontends.ssl_config import SSLConfig
+from voxfide.frontends.ssl_config import SSLConfig, layers_to_build
 from voxfide.frontends.ssl_layers import ConvEncoder, FeatureProjection, PositionalConv, TransformerLayer
 
 
@@ -114,12 +113,7 @@ class SSLEncoder(nn.Module):
 
     def __init__(self, config: SSLConfig, n_layers: int | None = None, head_states: bool = False) -> None:
         super().__init__()
-        n_layers = config.num_hidden_layers if n_layers is None else n_layers
-        if not 1 <= n_layers <= config.num_hidden_layers:
-            raise UsageError(
-                f"{n_layers} layers asked for, but the model has {config.num_hidden_layers} "
-                f"(expected 1 to {config.num_hidden_layers})"
-            )
+        n_layers = layers_to_build(n_layers, config.num_hidden_layers)
         self.config = config
         self.n_layers = n_layers
         self.feature_extractor = ConvEncoder(config)

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from voxfide.errors import CheckpointError
 from voxfide.frontends.attentive_pooling import AttentiveStatistics
-from voxfide.frontends.checkpoint import ModelSource
 from voxfide.frontends.frozen import (
     SHARED_MODULES,
     FrozenNorm,
@@ -203,13 +202,6 @@ class TitaNetFrontend(UtteranceFrontend):
     encoder: TitaNet
     min_samples = 2 * HOP
     """Two frames: the spread of one is not defined."""
-
-    def __init__(self, encoder: TitaNet, name: str, source: ModelSource | None = None) -> None:
-        super().__init__(encoder, name, source)
-        self.dim = encoder.config.dim
-
-    def embed(self, waveform: Tensor) -> Tensor:
-        return self.encoder(waveform)
 
 
 def official_names(config: TitaNetConfig) -> Iterator[tuple[str, str]]:

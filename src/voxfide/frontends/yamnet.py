@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,7 +19,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxfide.errors import CheckpointError, MissingDependencyError
-from voxfide.frontends.checkpoint import ModelSource
 from voxfide.frontends.frozen import (
     SHARED_MODULES,
     FrozenFrontend,
@@ -53,6 +52,11 @@ class YamnetConfig:
     """Channels that each of the fourteen layers puts out; the defaults are those of the release."""
 
     widths: tuple[int, ...] = (32, 64, 128, 128, 256, 256, 512, 512, 512, 512, 512, 512, 1024, 1024)
+
+    @property
+    def dim(self) -> int:
+        """Channels of the last layer, which are averaged into an embedding."""
+        return self.widths[-1]
 
 
 class ConvNorm(nn.Module):
@@ -125,16 +129,8 @@ class YamnetFrontend(FrozenFrontend):
     hop_samples = PATCH_HOP_SAMPLES
     min_samples = WINDOW
 
-    def __init__(self, encoder: Yamnet, name: str, source: ModelSource | None = None) -> None:
-        super().__init__(encoder, name, source)
-        self.dim = encoder.config.widths[-1]
-
     def n_frames(self, n_samples: int) -> int:
         return n_patches(n_samples)
-
-    def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
-        """Yields the one layer, ``(sum of patches, dim)``."""
-        yield self.encoder(waveforms)
 
 
 def read_keras(path: Path) -> dict[str, Tensor]:

@@ -1,7 +1,8 @@
 """Tables, figures and self-contained HTML pages.
 
 A page (:class:`~voxfide.report.page.Page`) is sections of prose, key-values, tables,
-figures and players; :func:`write_evaluation_report` is one use of it.
+figures and players; :func:`write_evaluation_report` is one use of it, and
+:func:`voxfide.report.recording.write_recording_report` another.
 """
 
 from __future__ import annotations

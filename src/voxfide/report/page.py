@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import voxfide
 from voxfide.files import write_atomic
+from voxfide.report.drawing import Drawn
+from voxfide.report.element import Element
 from voxfide.report.markup import escape, inline, printable, slug
 from voxfide.report.players import Players
 from voxfide.report.scatter import Scatter
@@ -88,7 +90,28 @@ class Figures:
     figures: Sequence[Figure]
 
 
-Block = Prose | Stats | KeyValues | Notice | Figure | Figures | Table | Players | Scatter
+@dataclass(frozen=True)
+class Folded:
+    """Blocks that are folded away under a line that says what they are; open in print."""
+
+    summary: str
+    blocks: Sequence[Block]
+
+
+Block = (
+    Prose
+    | Stats
+    | KeyValues
+    | Notice
+    | Figure
+    | Figures
+    | Table
+    | Players
+    | Scatter
+    | Folded
+    | Drawn
+    | Element
+)
 
 
 @dataclass(frozen=True)
@@ -125,10 +148,12 @@ class Page:
             _section(section, anchor, counters)
             for anchor, section in zip(anchors, self.sections, strict=True)
         )
-        scatters = [b for section in self.sections for b in section.blocks if isinstance(b, Scatter)]
-        style, script = _asset("page.css"), _asset("page.js")
-        if scatters:
-            script += _asset("scatter.js")
+        blocks = [block for section in self.sections for block in _unfolded(section.blocks)]
+        scatters = [block for block in blocks if isinstance(block, Scatter)]
+        names = ["page.css", "page.js", *(["scatter.js"] if scatters else [])]
+        for block in blocks:
+            names += [n for n in getattr(block, "assets", ()) if n not in names]
+        style, script = ("".join(_asset(n) for n in names if n.endswith(kind)) for kind in (".css", ".js"))
         return _DOCUMENT.format(
             policy=_policy(style, script, files_beside=any(s.has_links for s in scatters)),
             title=escape(printable(self.title)),
@@ -177,6 +202,14 @@ def _anchors(sections: Sequence[Section]) -> list[str]:
     return anchors
 
 
+def _unfolded(blocks: Sequence[Block]) -> Iterator[Block]:
+    for block in blocks:
+        if isinstance(block, Folded):
+            yield from _unfolded(block.blocks)
+        else:
+            yield block
+
+
 def _section(section: Section, anchor: str, counters: _Counters) -> str:
     blocks = "\n".join(_block(block, counters) for block in section.blocks)
     return (
@@ -203,7 +236,12 @@ def _block(block: Block, counters: _Counters) -> str:
         case Table():
             number = counters.next_table()
             return block.to_html(label=f"Table {number}.", anchor=f"table-{number}")
-        case Players() | Scatter():
+        case Drawn():
+            return block.to_html(counters.next_figure())
+        case Folded(summary, blocks):
+            inner = "".join(_block(b, counters) for b in blocks)
+            return f'<details class="group"><summary>{inline(summary)}</summary>{inner}</details>'
+        case Players() | Scatter() | Element():
             return block.to_html()
 
 

@@ -79,7 +79,7 @@ def encode_clip(path: Path, seconds: Seconds = Budget.seconds) -> Audio:
 
     waveform = load_audio(path).waveform
     clip = waveform[: round(seconds * SAMPLE_RATE)]
-    return Audio(_mp3(clip), clip.size / SAMPLE_RATE, waveform.size / SAMPLE_RATE, _envelope(clip))
+    return Audio(encode_mp3(clip), clip.size / SAMPLE_RATE, waveform.size / SAMPLE_RATE, _envelope(clip))
 
 
 def add_audio(clips: Iterable[Clip], paths: Mapping[str, Path], budget: Budget | None = None) -> list[Clip]:
@@ -106,7 +106,8 @@ def add_audio(clips: Iterable[Clip], paths: Mapping[str, Path], budget: Budget |
     return out
 
 
-def _mp3(waveform: Float32Array) -> bytes:
+def encode_mp3(waveform: Float32Array) -> bytes:
+    """A mono ``waveform (samples,)`` at 16 kHz as MP3 of 32 kbit/s."""
     import soundfile
 
     buffer = io.BytesIO()

@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from voxfide.errors import UsageError
 from voxfide.evaluation.result import Metric
-from voxfide.files import write_atomic
 from voxfide.fusion import FIGURES, FusionOptions, JointTrials, cross_validate, fit_fusion, group_numbers
 from voxfide.metrics import METRICS
 from voxfide.metrics.bootstrap import bootstrap_intervals
 from voxfide.report.tables import Column, Table
+from voxfide.studies.tables import write_table
 from voxfide.types import BoolArray, Float64Array, IntArray, PathLike
 
 MAX_SYSTEMS: Final = 10
@@ -79,11 +78,7 @@ class Ablation:
 
     def write(self, folder: PathLike) -> None:
         """Writes ``ablation.csv``, ``ablation.md`` and ``ablation.tex``."""
-        table = self.table()
-        for suffix, text in (
-            ("csv", table.to_csv()), ("md", table.to_markdown()), ("tex", table.to_latex())
-        ):  # fmt: skip
-            write_atomic(Path(folder) / f"ablation.{suffix}", text)
+        write_table(folder, "ablation", self.table())
 
 
 def ablate(

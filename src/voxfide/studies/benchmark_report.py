@@ -12,12 +12,11 @@ from typing import Any, Final
 
 from voxfide.files import write_atomic
 from voxfide.report.page import Block, Figure, KeyValues, Notice, Page, Prose, Section, Stat, Stats
-from voxfide.report.style import save_figure
 from voxfide.studies.benchmark import BenchmarkResult
 from voxfide.studies.benchmark_figures import trade_off_figure
 from voxfide.studies.benchmark_rows import BenchmarkRow, rows_csv
 from voxfide.studies.benchmark_tables import RANDOM_NOTE, main_table, published_table
-from voxfide.studies.tables import write_table
+from voxfide.studies.tables import write_figure, write_table
 from voxfide.training.pooled import TrainingSet, set_facts
 from voxfide.types import PathLike
 
@@ -97,8 +96,7 @@ def _summary(result: BenchmarkResult) -> list[Block]:
 
 def _figure(folder: Path, rows: Sequence[BenchmarkRow]) -> Block:
     drawn = trade_off_figure(rows)
-    for suffix in (".png", ".pdf"):
-        save_figure(drawn, folder / "figures" / f"trade-off{suffix}")
+    write_figure(folder / "figures", "trade-off", drawn)
     text = (
         "EER against the number of parameters (left; front-ends without any are not shown) and against the "
         "speed of extraction on the machine named below (right). Bars: 95 % bootstrap intervals."

@@ -77,7 +77,7 @@ def find_data(
         except VoxfideError as error:
             problems.append(str(error))
     sets: dict[str, Manifest] = {}
-    notes: list[str] = []
+    left_out: dict[str, str] = {}
     for name, spec in recipe.sets.items():
         if spec.mix is not None:
             if spec.mix in drawn:
@@ -88,11 +88,14 @@ def find_data(
             try:
                 sets[name] = _part(whole, spec, scale, seed)
             except VoxfideError as error:
-                (notes if spec.optional else problems).append(f"set {name}: {error}")
-    problems += _unusable(recipe, sets, notes)
+                if spec.optional:
+                    left_out[name] = f"set {name}: {error}"
+                else:
+                    problems.append(f"set {name}: {error}")
+    problems += _unusable(recipe, sets, left_out)
     if problems:
         raise UsageError.listing("data of the study", problems)
-    return StudyData(drawn, sets, notes, scale)
+    return StudyData(drawn, sets, list(left_out.values()), scale)
 
 
 def _check_scale(scale: str) -> None:
@@ -178,17 +181,14 @@ def _part(whole: Manifest, spec: SetSpec, scale: str, seed: int) -> Manifest:
     return part.sample(max(1, min(len(part), wanted)), seed=seed)
 
 
-def _unusable(recipe: EnsembleRecipe, sets: Mapping[str, Manifest], notes: list[str]) -> list[str]:
+def _unusable(recipe: EnsembleRecipe, sets: Mapping[str, Manifest], left_out: Mapping[str, str]) -> list[str]:
     """Sets that something else needs, and that are left out or lack a class."""
     found = []
-    left_out = [name for name in recipe.sets if any(note.startswith(f"set {name}:") for note in notes)]
     for role, name in (("select_on", recipe.select_on), ("fusion: fit", recipe.fusion.fit)):
         if name in left_out:
-            found.append(f"{role}: set {name} is left out ({next(n for n in notes if name in n)})")
-        elif name in sets:
-            counts = sets[name].counts()
-            if not counts["bonafide"] or not counts["spoof"]:
-                found.append(f"{role}: set {name} has no labels of both classes")
+            found.append(f"{role}: set {name} is left out ({left_out[name]})")
+        elif name in sets and not has_labels(sets[name]):
+            found.append(f"{role}: set {name} has no labels of both classes")
     return found
 
 

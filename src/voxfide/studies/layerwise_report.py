@@ -15,7 +15,6 @@ import numpy as np
 from voxfide.errors import UsageError
 from voxfide.report.markup import slug
 from voxfide.report.page import Block, Figure, Notice, Page, Prose, Section, Stat, Stats
-from voxfide.report.style import save_figure
 from voxfide.report.tables import Spread, Table, show
 from voxfide.studies import layerwise_figures as figures
 from voxfide.studies.layerwise_figures import WeightVector
@@ -32,7 +31,7 @@ from voxfide.studies.layerwise_tables import (
     speed_table,
 )
 from voxfide.studies.published import TRAINED_ON, layerwise_eers, layerwise_weights
-from voxfide.studies.tables import write_table
+from voxfide.studies.tables import write_figure, write_table
 from voxfide.types import PathLike
 
 if TYPE_CHECKING:
@@ -138,8 +137,7 @@ class _Files:
     def figure(self, stem: str, drawn: MatplotlibFigure, caption: str, alt: str) -> Figure:
         """Saves a figure's files and makes it a block of the page."""
         place = self._place("figures", stem)
-        for suffix in _SUFFIXES:
-            save_figure(drawn, place.with_name(place.name + suffix))
+        write_figure(place.parent, place.name, drawn)
         return Figure(drawn, caption, alt, wide=True)
 
     def _place(self, kind: str, stem: str) -> Path:

@@ -27,8 +27,8 @@ from voxfide.report.markup import slug
 from voxfide.report.page import KeyValues, Page, Prose, Section
 from voxfide.report.players import encode_clip
 from voxfide.report.scatter import Scatter
-from voxfide.report.style import save_figure
 from voxfide.studies.projection import PCA_DIM, Projection, check_perplexity, layer_embeddings, project
+from voxfide.studies.tables import write_figure
 from voxfide.types import PathLike, Seconds
 
 if TYPE_CHECKING:
@@ -207,8 +207,7 @@ def _save_figures(
 ) -> None:
     for colouring in colourings:
         figure = scatter_figure({title: p.points for title, p in projections.items()}, colouring)
-        for suffix in _SUFFIXES:
-            save_figure(figure, folder / "figures" / f"tsne-{slug(colouring.name)}{suffix}")
+        write_figure(folder / "figures", f"tsne-{slug(colouring.name)}", figure)
 
 
 def _clips(rows: Manifest, colouring: Colouring, budget: ClipBudget, seed: int) -> dict[int, bytes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shutil
 import time
 from collections.abc import Callable
@@ -19,22 +18,22 @@ from voxfide.files import exclusive
 from voxfide.frontends import FRONTENDS
 from voxfide.frontends.base import tensors_digest
 from voxfide.jobs import Failure, rows_of
-from voxfide.metrics import METRICS, eer
+from voxfide.metrics import METRICS
 from voxfide.training.checkpoint import latest_checkpoint, remove_checkpoints
 from voxfide.training.finetune_data import StepStream
-from voxfide.training.finetune_loop import FinetuneLoop, StepReport, gather_failures
+from voxfide.training.finetune_loop import FinetuneLoop, StepReport
 from voxfide.training.finetune_measure import cross_entropy, measure
 from voxfide.training.finetune_model import start_model
 from voxfide.training.finetune_settings import PRECISIONS, FinetuneSettings
 from voxfide.training.journal import Journal, make_accelerator
-from voxfide.training.pooled import TrainingSet, set_facts
+from voxfide.training.pooled import TrainingSet, dev_figures, set_facts
+from voxfide.training.processes import gather_failures
 from voxfide.training.streams import Augment
 from voxfide.types import BONAFIDE, BoolArray, Float64Array, PathLike
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-log = logging.getLogger(__name__)
 
 RUN = "run"
 """Folder in the detector's, with journal, checkpoints and the detector of the last epoch."""
@@ -229,9 +228,8 @@ class _Run:
         if self.dev_set is not None:
             scores, is_bonafide = self._measure(self.dev_set)
             figures["dev_loss"] = cross_entropy(scores, is_bonafide, self.class_weights)
-            figures |= {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
-            # The official threshold is the last rejected score: accept from the next number on.
-            threshold = eer(scores, is_bonafide).accepts_from
+            measured, threshold = dev_figures(scores, is_bonafide)
+            figures |= measured
         is_best = not here.best or self._rank(figures) < self._rank(here.best)
         if self.accelerator.is_main_process:
             self._save(figures, threshold, is_best)

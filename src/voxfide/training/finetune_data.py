@@ -6,7 +6,6 @@ the middle sees what one that never stopped would have.
 
 from __future__ import annotations
 
-import logging
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +20,8 @@ from voxfide.decoding import DecodePool, default_workers
 from voxfide.errors import AudioError
 from voxfide.jobs import Failure, Row
 from voxfide.training.finetune_settings import FinetuneSettings
-from voxfide.training.streams import Augment
-from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, BoolArray, Float32Array
-
-log = logging.getLogger(__name__)
+from voxfide.training.streams import Augment, record_failure, shuffled, training_waveform
+from voxfide.types import BoolArray, Float32Array
 
 STEPS_AHEAD = 2
 """Steps whose waveforms are ready while one is computed."""
@@ -86,9 +83,8 @@ class StepStream:
 
     def shares(self, epoch: int) -> list[np.ndarray]:
         """The rows of this process in each step of an epoch."""
-        size = self.settings.batch_size
-        order = np.random.default_rng([self.settings.seed, epoch]).permutation(len(self.rows))
-        return [order[i : i + size][self.process :: self.n_processes] for i in range(0, len(order), size)]
+        batches = shuffled(len(self.rows), self.settings.batch_size, self.settings.seed, epoch, at_least=1)
+        return [rows[self.process :: self.n_processes] for rows in batches]
 
     def steps(self, epoch: int, first: int = 0) -> Iterator[list[Piece]]:
         """The pieces of each step of an epoch from step ``first`` on; pieces may be empty."""
@@ -106,28 +102,21 @@ class StepStream:
             try:
                 if isinstance(audio, AudioError):
                     raise audio
-                waveform = self._waveform(i, audio.waveform, epoch)
+                waveform = training_waveform(
+                    self.rows[i],
+                    audio.waveform,
+                    bool(self.is_bonafide[i]),
+                    self.settings.crop,
+                    (self.settings.seed, epoch, i),
+                    check_length=self.check_length,
+                    augment=self.augment,
+                )
             except AudioError as error:
-                if self.strict:
-                    raise
-                row = self.rows[i]
-                if row.utterance_id not in self.failures:
-                    log.warning("%s", error)
-                    self.failures[row.utterance_id] = Failure.of(row, error)
+                record_failure(self.failures, self.rows[i], error, self.strict)
                 continue
             piece.rows.append(i)
             piece.waveforms.append(waveform)
         return piece
-
-    def _waveform(self, index: int, waveform: Float32Array, epoch: int) -> Float32Array:
-        row = self.rows[index]
-        self.check_length(len(waveform), str(row.path))
-        if self.augment is not None:
-            label = BONAFIDE if self.is_bonafide[index] else SPOOF
-            waveform = self.augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=epoch)
-            self.check_length(len(waveform), str(row.path))
-        rng = np.random.default_rng([self.settings.seed, epoch, index])
-        return np.ascontiguousarray(self.settings.crop(waveform, rng), dtype=np.float32)
 
 
 def ahead(items: Iterator[T], n: int) -> Iterator[T]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -26,13 +25,12 @@ from voxfide.training.checkpoint import (
 from voxfide.training.finetune_data import Piece, StepStream
 from voxfide.training.finetune_model import FinetuneModel
 from voxfide.training.finetune_settings import FinetuneSettings
+from voxfide.training.processes import gather_failures
 from voxfide.training.randomness import random_tensors, random_values, restore_random
 from voxfide.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -239,13 +237,3 @@ class FinetuneLoop:
         prefix = f"random.{rank}."
         tensors = {k.removeprefix(prefix): t for k, t in checkpoint.tensors.items() if k.startswith(prefix)}
         restore_random(tensors, state["random"][rank])
-
-
-def gather_failures(accelerator: Accelerator, failures: dict[str, Failure]) -> list[Failure]:
-    """Failures of all processes, each utterance once."""
-    from accelerate.utils import gather_object
-
-    found = list(failures.values())
-    if accelerator.num_processes > 1:
-        found = gather_object(found)
-    return list({failure.utterance_id: failure for failure in found}.values())

@@ -114,11 +114,7 @@ class FinetuneModel(nn.Module):
 
     def frozen(self, name: str) -> SSLFrontend:
         """A copy of the encoder as it is now: weight norm resolved, low-rank updates merged."""
-        config, n_layers = self.encoder.config, self.encoder.n_layers
-        with torch.device("meta"):
-            copy = SSLEncoder(config, n_layers, head_states=True)
-        copy.load_state_dict(plain_state(self.encoder), assign=True)
-        return SSLFrontend(copy.requires_grad_(False), name).eval()
+        return SSLFrontend(plain_encoder(self.encoder).requires_grad_(False), name).eval()
 
     def parameter_groups(self, settings: FinetuneSettings) -> list[dict[str, Any]]:
         """Trained parameters for the optimizer, with the learning rate of each group as ``peak``.
@@ -215,6 +211,14 @@ def add_lora(encoder: SSLEncoder, rank: int, alpha: int) -> None:
         raise MissingDependencyError("LoRA needs peft (pip install 'voxfide[lora]')") from None
     config = LoraConfig(r=rank, lora_alpha=alpha, target_modules=list(LORA_TARGETS), lora_dropout=0.0)
     inject_adapter_in_model(config, encoder, adapter_name=ADAPTER)
+
+
+def plain_encoder(encoder: SSLEncoder) -> SSLEncoder:
+    """A copy of an encoder in training, with the parameters of one that is not."""
+    with torch.device("meta"):
+        copy = SSLEncoder(encoder.config, encoder.n_layers, head_states=True)
+    copy.load_state_dict(plain_state(encoder), assign=True)
+    return copy
 
 
 def plain_state(encoder: SSLEncoder) -> dict[str, Tensor]:

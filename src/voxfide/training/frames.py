@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxfide.backends.base import ClassCounts
 from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.detector import Detector
@@ -22,9 +21,9 @@ from voxfide.errors import UsageError
 from voxfide.extraction import Extractor, Progress, run_shards
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure, rows_of, shards_of
-from voxfide.metrics import METRICS, eer
 from voxfide.training.heads import HeadJob, HeadTrainer, TrainedHead
-from voxfide.training.pooled import TrainingSet, TrainResult, set_facts
+from voxfide.training.pooled import TrainingSet, TrainResult, dev_figures, set_facts
+from voxfide.training.processes import as_the_first_says, gather_failures
 from voxfide.training.settings import TrainSettings
 from voxfide.training.streams import Augment, FeatureStream, LiveStream, StoreStream
 from voxfide.types import BONAFIDE, SAMPLE_RATE, BoolArray
@@ -33,6 +32,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
+
+DISK_SHARE = 0.8
+"""Of the free space that stored features may fill."""
 
 BYTES_PER_NUMBER = 2
 """Full frames are stored in float16."""
@@ -115,16 +117,12 @@ def open_streams(
         UsageError: a class of a set of which not one file could be read.
     """
     crop = settings.crop
-    fixed = (crop.seconds is None or crop.position == "start") and options.augment is None
-    needed = frame_bytes(sets, frontend, crop)
-    if not fixed or needed > min(options.disk_budget, 0.8 * _free(folder)):
-        why = (
-            "crops or augmentation are random" if fixed is False else f"they would take {needed / 1e9:.1f} GB"
-        )
+    store = options.store or folder / "frames"
+    # Free space may look different to every process, and all must do the same.
+    if why := as_the_first_says(accelerator, _why_anew(sets, frontend, crop, store, options)):
         log.info("features are computed anew in every epoch: %s", why)
         train, dev = (_live(part, frontend, settings, options) for part in sets)
         return Streams(train, replace(dev, augment=None))
-    store = options.store or folder / "frames"
     streams, failures = [], []
     for part in sets:
         make = partial(
@@ -153,13 +151,13 @@ def open_streams(
         ids_of_part = set(part.manifest.column("utterance_id"))
         failed = [failure for failure in held.failures() if failure.utterance_id in ids_of_part]
         failures += failed
-        ids, is_bonafide = _readable(part, failed)
+        ids, is_bonafide = part.readable(held.__contains__)
         streams.append(StoreStream(held, ids, is_bonafide, frontend.device))
     return Streams(streams[0], streams[1], None if options.store else store, failures)
 
 
 def _why_anew(
-    sets: Sequence[TrainingSet], frontend: Frontend, crop: Crop, folder: Path, options: FeatureOptions
+    sets: Sequence[TrainingSet], frontend: Frontend, crop: Crop, store: Path, options: FeatureOptions
 ) -> str:
     """Why features are not stored; empty where they are."""
     if frontend.kind == "waveform":
@@ -167,7 +165,7 @@ def _why_anew(
     if options.augment is not None or (crop.seconds is not None and crop.position == "random"):
         return "crops or augmentation are random"
     needed = frame_bytes(sets, frontend, crop)
-    if needed > min(options.disk_budget, 0.8 * _free(folder)):
+    if needed > min(options.disk_budget, DISK_SHARE * _free(store)):
         return f"they would take {needed / 1e9:.1f} GB"
     return ""
 
@@ -178,22 +176,15 @@ def _live(
     is_bonafide = part.manifest.strings("label") == BONAFIDE
     return LiveStream(
         frontend, rows_of(part.manifest), is_bonafide, settings.crop, settings.seed, options.augment,
-        options.workers,
+        options.workers, options.strict,
     )  # fmt: skip
 
 
-def _readable(part: TrainingSet, failures: Sequence[Failure]) -> tuple[list[str], BoolArray]:
-    failed = {failure.utterance_id for failure in failures}
-    ids = part.manifest.column("utterance_id")
-    kept = np.array([i not in failed for i in ids], dtype=bool)
-    is_bonafide = (part.manifest.strings("label") == BONAFIDE)[kept]
-    ClassCounts.of(is_bonafide, f"readable part of the {part.name} set")
-    return [i for i in ids if i not in failed], is_bonafide
-
-
-def _free(folder: Path) -> float:
-    folder.mkdir(parents=True, exist_ok=True)
-    return float(shutil.disk_usage(folder).free)
+def _free(store: Path) -> float:
+    """Bytes that a store may take: what is free on its disk, and what it holds already."""
+    held = sum(part.stat().st_size for part in store.glob("parts/*")) if store.is_dir() else 0
+    there = next(p for p in (store.absolute(), *store.absolute().parents) if p.exists())
+    return float(shutil.disk_usage(there).free + held)
 
 
 def fit_heads(
@@ -266,9 +257,9 @@ def train_frames(
     crop = replace(settings.crop.at_start(), long=long)
     detector = Detector(frontend, backend, "none", crop=crop)
     scores, is_bonafide = _score_set(detector, dev_set, options or FeatureOptions())
-    metrics = {"dev": {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}}
-    detector.threshold = eer(scores, is_bonafide).accepts_from
-    failures = streams.failures
+    figures, detector.threshold = dev_figures(scores, is_bonafide)
+    metrics = {"dev": figures}
+    failures = gather_failures(accelerator, {f.utterance_id: f for f in streams.failures})
     failed = {failure.utterance_id for failure in failures}
     weights = backend.layer_weights()
     detector.training = {

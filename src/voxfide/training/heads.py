@@ -8,7 +8,6 @@ alone as among others.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -41,7 +40,6 @@ if TYPE_CHECKING:
 
 __all__ = ["HeadJob", "HeadTrainer", "TrainedHead"]
 
-log = logging.getLogger(__name__)
 
 CHECKPOINT_EVERY: Seconds = 30.0
 """After an epoch that ends at least so long after the last checkpoint, another is written."""
@@ -149,7 +147,8 @@ class HeadTrainer:
                 "best_epoch": run.best_epoch,
                 "layer_weights": None if weights is None else weights.tolist(),
             }
-            self.journal.write(self.epoch, entry, scope=f"{run.job.name}/" if len(self.runs) > 1 else "")
+            scope = f"{run.job.name}/" if len(self.runs) > 1 else ""
+            self.journal.write(self.epoch, entry, scope=scope, last=run is active[-1][0])
         self.journal.say(self._line([run for run, _ in active], losses, measured, time.monotonic() - started))
 
     def _train_epoch(self, active: Sequence[tuple[HeadRun, nn.Module]]) -> list[float]:
@@ -163,8 +162,9 @@ class HeadTrainer:
             module.train()
         for batch in self.train.batches([rows[rank::world] for rows in order], self.epoch):
             labels = self._labels(self.train, batch)
+            norm = self.accelerator.reduce(self._weights[labels].sum(), "sum") / world
             for i, (run, module) in enumerate(active):
-                sums[i] += self._step(run, module, batch, labels) * len(labels)
+                sums[i] += self._step(run, module, batch, labels, norm) * len(labels)
             seen += len(labels)
         if not seen:
             raise UsageError("training set: not one utterance could be read")
@@ -172,10 +172,8 @@ class HeadTrainer:
         totals = self.accelerator.reduce(totals.to(self.device), "sum").cpu()
         return [float(total / totals[-1]) for total in totals[:-1]]
 
-    def _step(self, run: HeadRun, module: nn.Module, batch: Batch, labels: Tensor) -> float:
-        """A step on a batch; its loss."""
-        world = self.accelerator.num_processes
-        norm = self.accelerator.reduce(self._weights[labels].sum(), "sum") / world
+    def _step(self, run: HeadRun, module: nn.Module, batch: Batch, labels: Tensor, norm: Tensor) -> float:
+        """A step on a batch; its loss. ``norm`` is the sum of the class weights over the whole batch."""
         pieces = torch.arange(len(labels)).tensor_split(self.settings.accumulation)
         total = 0.0
         with run.own_randomness(self.device):

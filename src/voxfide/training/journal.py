@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +14,6 @@ from voxfide.files import write_atomic
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-log = logging.getLogger(__name__)
 
 FILE_NAME = "metrics.jsonl"
 
@@ -58,7 +56,9 @@ class Journal:
         if self._say and self.is_main:
             self._say(line)
 
-    def write(self, step: int, values: Mapping[str, Any], line: str = "", scope: str = "") -> None:
+    def write(
+        self, step: int, values: Mapping[str, Any], line: str = "", scope: str = "", last: bool = True
+    ) -> None:
         """Adds an entry.
 
         Args:
@@ -66,11 +66,13 @@ class Journal:
             values: JSON-safe; trackers get the numbers among them.
             line: told to ``say``.
             scope: stands before the names that trackers see.
+            last: of the entries that belong together; the file is written with it.
         """
         self._lines.append(json.dumps({"step": step, **values}))
         if not self.is_main:
             return
-        write_atomic(self.path, "\n".join(self._lines) + "\n")
+        if last:
+            write_atomic(self.path, "\n".join(self._lines) + "\n")
         if line:
             self.say(line)
         if self._accelerator is not None and self._accelerator.trackers:

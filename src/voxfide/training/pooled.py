@@ -19,7 +19,7 @@ from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure
 from voxfide.manifest import Manifest
 from voxfide.metrics import METRICS, eer
-from voxfide.types import BONAFIDE, UNKNOWN, BoolArray, PathLike
+from voxfide.types import BONAFIDE, UNKNOWN, BoolArray, Float64Array, PathLike
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,18 @@ class TrainingSet:
         part = part.take(np.flatnonzero(labels != UNKNOWN))
         ClassCounts.of(part.strings("label") == BONAFIDE, f"{manifest.source}, split {split or 'all'}")
         return cls(name, part, split)
+
+    def readable(self, is_held: Callable[[str], bool]) -> tuple[list[str], BoolArray]:
+        """Ids and classes of the rows whose features are held.
+
+        Raises:
+            UsageError: a class of which nothing could be read.
+        """
+        ids = self.manifest.column("utterance_id")
+        kept = np.array([is_held(i) for i in ids], dtype=bool)
+        is_bonafide = (self.manifest.strings("label") == BONAFIDE)[kept]
+        ClassCounts.of(is_bonafide, f"readable part of the {self.name} set")
+        return [i for i, held in zip(ids, kept, strict=True) if held], is_bonafide
 
 
 @dataclass(frozen=True)
@@ -83,8 +95,13 @@ def train(
     pool: str,
     make_extractor: Callable[[], Extractor] | None = None,
     on_start: Callable[[int, int], None] | None = None,
+    balance: str | None = None,
 ) -> TrainResult:
     """Embeds both sets into ``store``, fits the back-end and measures it.
+
+    Args:
+        balance: a column of the manifest; see :func:`balanced_weights`. All utterances count the
+            same where left out.
 
     The decision threshold is where the error rates meet on the development set (0 where
     there is none).
@@ -103,27 +120,64 @@ def train(
         )
         for s in present
     ]  # fmt: skip
-    backend.fit(*_examples(train_set, results[0]))
+    weights = None
+    if balance is not None:
+        failed = {failure.utterance_id for failure in results[0].failures}
+        weights = balanced_weights(train_set, balance, lambda i: i not in failed)
+    backend.fit(*_examples(train_set, results[0]), weights)
     detector = Detector(frontend, backend, pool)
     metrics: dict[str, dict[str, float]] = {}
     if dev_set is not None:
         features, is_bonafide = _examples(dev_set, results[1])
         scores = detector.score_features(features)
-        metrics["dev"] = {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
-        detector.threshold = eer(scores, is_bonafide).accepts_from
+        metrics["dev"], detector.threshold = dev_figures(scores, is_bonafide)
     facts = {s.name: set_facts(s, len(r.failures)) for s, r in zip(present, results, strict=True)}
     detector.training = {"sets": facts, "metrics": metrics}
+    if balance is not None:
+        detector.training["balance"] = balance
     return TrainResult(detector, metrics, [f for r in results for f in r.failures])
+
+
+def balanced_weights(part: TrainingSet, column: str, is_held: Callable[[str], bool]) -> Float64Array:
+    """Weights of the readable rows: both classes count the same, and a group of n rows as √n.
+
+    Groups are the values of ``column`` within a class, such as systems: one that gave a thousand
+    utterances shall outweigh one that gave ten, but not a hundredfold. The mean is 1.
+
+    Raises:
+        UsageError: no such column.
+    """
+    if column not in part.manifest.columns:
+        raise UsageError(
+            f"{part.manifest.source}: no column {column!r} to balance by (columns: "
+            f"{', '.join(part.manifest.columns)})"
+        )
+    ids, is_bonafide = part.readable(is_held)
+    kept = set(ids)
+    groups = np.array([
+        str(value)
+        for i, value in zip(part.manifest.column("utterance_id"), part.manifest.column(column), strict=True)
+        if i in kept
+    ])  # fmt: skip
+    weights = np.zeros(len(groups))
+    for of_class in (is_bonafide, ~is_bonafide):
+        _, group, sizes = np.unique(groups[of_class], return_inverse=True, return_counts=True)
+        own = sizes[group] ** -0.5
+        weights[of_class] = own / own.sum() * (len(groups) / 2)
+    return weights
 
 
 def _examples(part: TrainingSet, embedded: EmbedResult) -> tuple[np.ndarray, BoolArray]:
     """Features ``(utterances, layers, dim)`` and classes of the rows that could be read."""
-    ids = part.manifest.column("utterance_id")
     failed = {failure.utterance_id for failure in embedded.failures}
-    readable = np.array([i not in failed for i in ids], dtype=bool)
-    is_bonafide = (part.manifest.strings("label") == BONAFIDE)[readable]
-    ClassCounts.of(is_bonafide, f"readable part of the {part.name} set")
-    return embedded.store.matrix([i for i in ids if i not in failed]), is_bonafide
+    ids, is_bonafide = part.readable(lambda i: i not in failed)
+    return embedded.store.matrix(ids), is_bonafide
+
+
+def dev_figures(scores: Float64Array, is_bonafide: BoolArray) -> tuple[dict[str, float], float]:
+    """Every metric of a development set, and the threshold at which its error rates meet."""
+    figures = {spec.name: float(spec(scores, is_bonafide)) for spec in METRICS}
+    return figures, eer(scores, is_bonafide).accepts_from
 
 
 def set_facts(part: TrainingSet, n_failed: int) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +33,6 @@ from voxfide.types import SAMPLE_RATE, Float32Array, PathLike
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-log = logging.getLogger(__name__)
 
 RUN = "run"
 """Folder in the model's, with targets, journal and checkpoints."""

@@ -6,7 +6,6 @@ what one that never stopped would have.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -21,9 +20,8 @@ from voxfide.training.finetune_data import ahead
 from voxfide.training.pretrain_mixing import Mixer
 from voxfide.training.pretrain_settings import FIELD_SAMPLES, HOP_SAMPLES, PretrainSettings
 from voxfide.training.pretrain_targets import Targets, n_frames
+from voxfide.training.streams import record_failure
 from voxfide.types import SAMPLE_RATE, Float32Array
-
-log = logging.getLogger(__name__)
 
 STEPS_AHEAD = 2
 """Batches that are ready while one is computed."""
@@ -101,11 +99,7 @@ class AudioBank:
                 raise decoded
             self._check_length(len(decoded.waveform), str(row.path))
         except AudioError as error:
-            if self.strict:
-                raise
-            if row.utterance_id not in self.failures:
-                log.warning("%s", error)
-                self.failures[row.utterance_id] = Failure.of(row, error)
+            record_failure(self.failures, row, error, self.strict)
             return None
         stored = Stored.of(decoded.waveform)
         self._is_full = self._is_full or self._held + stored.samples.nbytes > self.budget_bytes

@@ -21,7 +21,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from voxfide.frontends.checkpoint import load_encoder, locate, plain_name, save_encoder, stored_tensors
 from voxfide.frontends.ssl_config import SSLConfig
 from voxfide.frontends.ssl_model import SSLEncoder, normalise
-from voxfide.training.finetune_model import plain_state, set_noise, span_mask
+from voxfide.training.finetune_model import plain_encoder, set_noise, span_mask
 from voxfide.training.finetune_settings import Regularisation
 from voxfide.training.pretrain_settings import PretrainSettings, require_grid
 
@@ -107,10 +107,7 @@ class PretrainModel(nn.Module):
 
     def save(self, folder: Path) -> None:
         """Writes the encoder as a model folder that ``transformers`` and front-ends load."""
-        with torch.device("meta"):
-            plain = SSLEncoder(self.encoder.config, self.encoder.n_layers, head_states=True)
-        plain.load_state_dict(plain_state(self.encoder), assign=True)
-        save_encoder(plain, folder, self.masked_spec_embed)
+        save_encoder(plain_encoder(self.encoder), folder, self.masked_spec_embed)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ The order of the utterances and the batches follow from a seed and the number of
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -18,12 +18,11 @@ from voxfide.audio import Audio
 from voxfide.crops import Crop
 from voxfide.decoding import DecodePool, default_workers
 from voxfide.errors import AudioError, UsageError
-from voxfide.extraction import Progress
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure, Row
 from voxfide.pieces import padded
 from voxfide.store import EmbeddingStore
-from voxfide.types import SAMPLE_RATE, BoolArray, Float32Array
+from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, BoolArray, Float32Array
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +51,39 @@ class Augment(Protocol):
 
     def describe(self) -> dict[str, Any]:
         """What decides, as JSON."""
+
+
+def training_waveform(
+    row: Row,
+    waveform: Float32Array,
+    is_bonafide: bool,
+    crop: Crop,
+    key: tuple[int, int, int],
+    *,
+    check_length: Callable[[int, str], None],
+    augment: Augment | None = None,
+) -> Float32Array:
+    """What a model is trained on of an utterance: augmented, then cropped.
+
+    Args:
+        key: seed, epoch and number of the row; all chance follows from it and the utterance's id.
+        check_length: raises where the audio is too short; asked before and after the augmentation.
+    """
+    check_length(len(waveform), str(row.path))
+    if augment is not None:
+        label = BONAFIDE if is_bonafide else SPOOF
+        waveform = augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=key[1])
+        check_length(len(waveform), str(row.path))
+    return np.ascontiguousarray(crop(waveform, np.random.default_rng(key)), dtype=np.float32)
+
+
+def record_failure(failures: dict[str, Failure], row: Row, error: AudioError, strict: bool) -> None:
+    """Notes an utterance that cannot be used, and warns of it once; ``strict`` raises instead."""
+    if strict:
+        raise error
+    if row.utterance_id not in failures:
+        log.warning("%s", error)
+        failures[row.utterance_id] = Failure.of(row, error)
 
 
 class FeatureStream(Protocol):
@@ -123,6 +155,7 @@ class LiveStream:
         seed: of random crops.
         augment: what is done before; only where an epoch is given.
         workers: decoding processes; None chooses.
+        strict: raise the first file that cannot be read.
     """
 
     frontend: Frontend
@@ -132,7 +165,7 @@ class LiveStream:
     seed: int = 0
     augment: Augment | None = None
     workers: int | None = None
-    progress: Progress | None = None
+    strict: bool = False
     failures: dict[str, Failure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -166,12 +199,10 @@ class LiveStream:
                     raise audio
                 waveform = self._waveform(int(i), audio, epoch)
             except AudioError as error:
-                self._record(self.rows[i], error)
+                record_failure(self.failures, self.rows[i], error, self.strict)
                 continue
             kept.append(int(i))
             waveforms.append(torch.from_numpy(waveform).to(self.frontend.device))
-            if self.progress:
-                self.progress(1, len(waveform) / SAMPLE_RATE)
         if not kept:
             return None
         features, lengths = padded(self.frontend.hidden_states(waveforms))
@@ -180,17 +211,15 @@ class LiveStream:
     def _waveform(self, index: int, audio: Audio, epoch: int | None) -> Float32Array:
         """What the front-end sees of an utterance."""
         row = self.rows[index]
-        waveform = audio.waveform
-        self.frontend.check_length(len(waveform), str(row.path))
         if epoch is None:
-            return self.crop.at_start()(waveform)
-        if self.augment is not None:
-            label = "bonafide" if self.is_bonafide[index] else "spoof"
-            waveform = self.augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=epoch)
-            self.frontend.check_length(len(waveform), str(row.path))
-        return np.ascontiguousarray(self.crop(waveform, np.random.default_rng([self.seed, epoch, index])))
-
-    def _record(self, row: Row, error: AudioError) -> None:
-        if row.utterance_id not in self.failures:
-            log.warning("%s", error)
-            self.failures[row.utterance_id] = Failure.of(row, error)
+            self.frontend.check_length(len(audio.waveform), str(row.path))
+            return self.crop.at_start()(audio.waveform)
+        return training_waveform(
+            row,
+            audio.waveform,
+            bool(self.is_bonafide[index]),
+            self.crop,
+            (self.seed, epoch, index),
+            check_length=self.frontend.check_length,
+            augment=self.augment,
+        )
