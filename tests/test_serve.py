@@ -358,6 +358,8 @@ def test_history_is_kept_only_when_asked_for_and_apart_by_key(tmp_path, service)
         with sqlite3.connect(base) as raw:
             raw.execute("UPDATE verdicts SET time = time - 90000 WHERE path = 'first.wav'")
         assert [e["path"] for e in entries(mine)] == ["second.wav"]
+        other = running.request("PUT", "/v1/history", headers={"X-API-Key": mine})
+        assert (other.status, other.headers["allow"]) == (405, "DELETE, GET")
         assert running.request("DELETE", "/v1/history", headers={"X-API-Key": mine}).status == 204
         assert entries(mine) == []
     assert base.stat().st_mode & 0o777 == 0o600

@@ -478,3 +478,24 @@ def test_the_page_asks_nobody_else_and_its_words_are_all_there():
     assert len(used) > 60
     assert used - set(words) == set()
     assert "script-src 'self'" in CONTENT_POLICY
+
+
+def test_options_named_in_docs_and_examples_exist():
+    from typer.main import get_command
+
+    from voxfide.cli.main import app
+
+    known = {
+        o for param in get_command(app).commands["serve"].params for o in (*param.opts, *param.secondary_opts)
+    }
+    root = Path(__file__).resolve().parents[1]
+    texts = [root / "docs" / "service.md", *sorted((root / "examples" / "service").iterdir())]
+    lines = [line for path in texts for line in path.read_text().splitlines()]
+    named = {
+        o
+        for line in lines
+        if re.search('voxfide.{1,5}serve[ "]', line)
+        for o in re.findall(r"--[a-z-]+", line)
+    }
+    assert {"--keys", "--host", "--allow-host"} <= named
+    assert named <= known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import pytest
@@ -32,12 +33,13 @@ def pcm(seconds: float, seed: int = 0) -> bytes:
     return np.round(spoken(seconds, seed) * 32767).astype("<i2").tobytes()
 
 
-def opened(service, first=None, **options):
+@contextmanager
+def opened(service, first, **options):
+    """A stream whose first message is sent."""
     address = f"ws://127.0.0.1:{service.port}/v1/stream"
-    socket = connect(address, compression=None, proxy=None, **options)
-    if first is not None:
+    with connect(address, compression=None, proxy=None, **options) as socket:
         socket.send(json.dumps(first))
-    return socket
+        yield socket
 
 
 def test_updates_come_on_the_way_and_the_analysis_at_the_end(service):
@@ -113,16 +115,13 @@ def test_a_silent_client_is_let_go(service):
 
 
 def test_only_so_many_streams_at_a_time(service):
-    sockets = [opened(service, FIRST) for _ in range(3)]
-    try:
-        for socket in sockets:
+    with ExitStack() as closing:
+        for _ in range(3):
+            socket = closing.enter_context(opened(service, FIRST))
             assert json.loads(socket.recv(10)) == {"type": "ready"}
         with pytest.raises(ServiceError, match="3 live streams") as busy:
             list(Client(service.url).stream([pcm(1.0)], RATE))
         assert busy.value.status == 429
-    finally:
-        for socket in sockets:
-            socket.close()
 
 
 def test_a_large_message_and_a_foreign_page_are_refused(service):
@@ -132,8 +131,8 @@ def test_a_large_message_and_a_foreign_page_are_refused(service):
         with pytest.raises(ConnectionClosed) as closed:
             socket.recv(10)
         assert closed.value.rcvd.code == 1009
-    with pytest.raises(InvalidStatus):
-        opened(service, origin="http://evil.example")
+    with pytest.raises(InvalidStatus), opened(service, FIRST, origin="http://evil.example"):
+        pass
 
 
 def test_a_key_comes_in_the_header_or_the_first_message(tmp_path):

@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from command_line import run_here
 from small_corpus import JUNK, replace_audio, write_corpus
 from voxfide.backends import create_backend
 from voxfide.embeddings import EmbeddingStore
@@ -15,8 +16,10 @@ from voxfide.extraction import Extractor
 from voxfide.frontends import create_frontend
 from voxfide.manifest import Manifest
 from voxfide.metrics import METRICS, eer
+from voxfide.scores import read_scores
 from voxfide.training import TrainingSet, choose_sets, train
-from voxfide.training.pooled import balanced_weights
+from voxfide.training.cross_validation import out_of_fold
+from voxfide.training.pooled import Balance
 
 
 @pytest.fixture(scope="module")
@@ -202,11 +205,58 @@ def test_balance_gives_classes_the_same_weight_and_groups_the_root_of_their_size
     label = ["bonafide"] * 3 + ["spoof"] * 10
     system = ["-"] * 3 + ["a"] * 9 + ["b"]
     part = TrainingSet("train", table(label=label, system=system), None)
-    weights = balanced_weights(part, "system", lambda _: True)
+    weights = Balance("system").weights(part, lambda _: True)
     assert weights.sum() == pytest.approx(13)
     assert weights[:3].sum() == pytest.approx(weights[3:].sum())
     assert weights[3:12].sum() / weights[12] == pytest.approx(3)
-    without = balanced_weights(part, "system", lambda i: i != "u0")
-    assert len(without) == 12
+    assert len(Balance("system").weights(part, lambda i: i != "u0")) == 12
     with pytest.raises(UsageError, match="no column 'attack'"):
-        balanced_weights(part, "attack", lambda _: True)
+        Balance("attack").weights(part, lambda _: True)
+
+
+def test_values_of_a_coarser_column_get_their_shares_of_the_class():
+    label = ["bonafide"] * 2 + ["spoof"] * 10
+    family = ["human"] * 2 + ["vocoder"] * 5 + ["classical"] * 5
+    system = ["-"] * 2 + ["a"] * 4 + ["b"] + ["c"] * 5
+    part = TrainingSet("train", table(label=label, system=system, family=family), None)
+    weights = Balance("system", "family", {"vocoder": 3.0}).weights(part, lambda _: True)
+    assert weights[:2].sum() == pytest.approx(6)
+    assert weights[2:7].sum() / weights[7:].sum() == pytest.approx(3)
+    assert weights[2:6].sum() / weights[6] == pytest.approx(2)
+    with pytest.raises(UsageError, match="no row has family song"):
+        Balance("system", "family", {"song": 1.0}).weights(part, lambda _: True)
+    with pytest.raises(UsageError, match="positive"):
+        Balance("system", "family", {"vocoder": 0.0})
+
+
+def test_out_of_fold_scores_are_by_back_ends_that_never_saw_the_group():
+    rng = np.random.default_rng(0)
+    groups = np.repeat([f"g{i}" for i in range(8)], 10)
+    is_bonafide = np.tile([True, False], 40)
+    features = rng.standard_normal((80, 1, 4)).astype(np.float32) + is_bonafide[:, None, None]
+    backend = create_backend("logistic", C=1.0)
+    scores, n_folds = out_of_fold(backend, features, is_bonafide, groups, None, 4)
+    assert n_folds == 4
+    with pytest.raises(UsageError, match="not trained"):
+        backend.tensors()
+    # Changing a group's labels changes others' scores, and not its own.
+    flipped = is_bonafide ^ (groups == "g0")
+    changed, _ = out_of_fold(backend, features, flipped, groups, None, 4)
+    assert np.allclose(changed[groups == "g0"], scores[groups == "g0"])
+    assert not np.allclose(changed, scores)
+
+
+def test_the_command_writes_out_of_fold_scores(tmp_path, monkeypatch):
+    manifest = write_corpus(tmp_path / "c", 36)
+    lines = manifest.read_text(encoding="utf-8").splitlines()
+    sources = ["source", *(f"s{(i // 2) % 4}" for i in range(36))]
+    manifest.write_text("".join(f"{a},{b}\n" for a, b in zip(lines, sources, strict=True)), encoding="utf-8")
+    out = tmp_path / "d"
+    run_here(
+        monkeypatch, "train", manifest, "--frontend", "lfcc", "--backend", "logistic", "-o", out,
+        "--cross-validate", "source", "--folds", "3", "--balance", "label", "--workers", "0",
+    )  # fmt: skip
+    found = read_scores(out / "cross_validated.tsv")
+    assert list(found.utterance_id) == Manifest.read(manifest).split("train").column("utterance_id")
+    metrics = json.loads((out / "config.json").read_text(encoding="utf-8"))["training"]["metrics"]
+    assert set(metrics) == {"dev", "cross-validated"}

@@ -87,7 +87,7 @@ def analyse_many(
         heard = [result for _, result in group if isinstance(result, _Heard)]
         _score(heard, detector, settings.batch)
         for path, result in group:
-            yield path, _judged(path, result, settings, alone, progress)
+            yield path, _judged(path, result, alone, progress)
         group.clear()
 
     group: list[tuple[PathLike, _Result]] = []
@@ -141,7 +141,6 @@ def _score(heard: Sequence[_Heard], detector: AnyDetector, size: int) -> None:
 def _judged(
     path: PathLike,
     result: _Result,
-    settings: AnalysisSettings,
     alone: Callable[[PathLike], Analysis | AudioError],
     progress: Progress | None,
 ) -> Analysis | AudioError:
@@ -152,7 +151,7 @@ def _judged(
         return alone(path)
     for piece, score in zip(result.pieces, result.scores, strict=True):
         result.analyser.add(piece, score)
-    if settings.fine_window is not None and result.analyser.stretches:
+    if result.analyser.wants_refining:
         return alone(path)
     if progress:
         progress(result.info.duration)

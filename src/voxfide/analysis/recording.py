@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from voxfide.analysis.decision import DecisionRule
+from voxfide.analysis.frame_refinement import judges_frames, refine_by_frames
 from voxfide.analysis.joining import joined_score, stretches
 from voxfide.analysis.result import Analysis, DetectorFacts, Stretch, Window
 from voxfide.analysis.settings import AnalysisSettings
@@ -99,6 +100,13 @@ class RecordingAnalyser:
     def stretches(self) -> list[Stretch]:
         """Marked by the windows scored so far."""
         return stretches(self.windows, self.rule.spoof_below, self.settings.merge_gap)
+
+    @property
+    def wants_refining(self) -> bool:
+        """Whether a second pass is to find the ends of stretches: one is marked, and the settings ask for a
+        pass, or the detector judges frames."""
+        asked = self.settings.fine_window is not None or judges_frames(self._detector)
+        return asked and bool(self.stretches)
 
     def push(self, chunk: Float32Array) -> list[Window]:
         """Takes the next ``(samples,)`` at 16 kHz, full scale ±1, and gives the windows newly scored.
@@ -231,9 +239,7 @@ def analyse(
     settings = settings or AnalysisSettings()
     analyser = RecordingAnalyser(detector, settings, rule=rule, facts=facts)
     info, (digest, n_bytes) = _hear(path, analyser, progress)
-    refined = None
-    if settings.fine_window is not None and analyser.stretches:
-        refined = _refine(path, detector, settings, analyser)
+    refined = _refined(path, detector, settings, analyser) if analyser.wants_refining else None
     return analyser.judge(info, sha256=digest, n_bytes=n_bytes, refined=refined)
 
 
@@ -256,11 +262,14 @@ def _hear(
     return stream.info, digest
 
 
-def _refine(
+def _refined(
     path: PathLike, detector: AnyDetector, settings: AnalysisSettings, first: RecordingAnalyser
 ) -> list[Stretch]:
-    """Stretches of shorter windows about those of a first pass, which stay where it finds none."""
+    """Stretches about those of a first pass, which stay where none is found: of frames, where the detector
+    judges them and no shorter windows are asked for."""
     coarse = first.stretches
+    if settings.fine_window is None:
+        return refine_by_frames(path, detector, coarse, settings.window, settings.merge_gap)
     window = settings.fine_window or settings.window
     fine = replace(
         settings,

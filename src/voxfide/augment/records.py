@@ -80,6 +80,7 @@ def _copied(row: Cells, tasks: Mapping[str, Task], copies: Mapping[str, Copy]) -
         cells["duration"] = f"{copy.seconds:.6f}" if is_text else copy.seconds
     if route := task.augmentation.spoofed_by(task.drawn):
         cells |= {"label": SPOOF, "system": f"copy-synthesis {route}"}
+        cells |= {"family": "copy-synthesis"} if "family" in row else {}
     if row.get("segments") and copy.stretch != 1:
         segments = [
             (s.start * copy.stretch, s.end * copy.stretch, s.label) for s in parse_segments(row["segments"])

@@ -79,6 +79,16 @@ BACKENDS.register(
 
 BACKENDS.register(
     BackendSpec(
+        name="frames",
+        summary="weighted layers and convolutions over time: logits of every frame, pooled to the utterance",
+        place="voxfide.backends.frames:FramesBackend",
+        pool="none",
+        citation="Zhang et al. 2023",
+    )
+)
+
+BACKENDS.register(
+    BackendSpec(
         name="classifier",
         summary="the head of transformers' audio classifiers, trained with its front-end: voxfide finetune",
         place="voxfide.backends.classifier:ClassifierBackend",

@@ -75,7 +75,7 @@ class KernelBackend(Backend):
         from sklearn.preprocessing import StandardScaler
 
         check_features(features, "back-end kernel")
-        x = features.reshape(len(features), -1).astype(np.float64)
+        x = _joined(features)
         check_classes(is_bonafide, len(x), "back-end kernel")
         weights = check_weights(weights, len(x), "back-end kernel")
         scaler = StandardScaler().fit(x)
@@ -100,7 +100,7 @@ class KernelBackend(Backend):
         """Natural-log likelihood ratios ``(utterances,)``; see :meth:`Backend.score`."""
         t = self.tensors()
         check_features(features, "back-end kernel")
-        x = features.reshape(len(features), -1).astype(np.float64)
+        x = _joined(features)
         if x.shape[1] != len(t["mean"]):
             raise UsageError(
                 f"back-end kernel was trained on {len(t['mean'])} numbers an utterance, "
@@ -150,6 +150,11 @@ class KernelBackend(Backend):
             )
         made._tensors = dict(zip(TENSORS, (mean, scale, landmarks, coefficients, intercept), strict=True))
         return made
+
+
+def _joined(features: np.ndarray) -> Float64Array:
+    """Features of all layers, one after another, ``(utterances, layers * dim)``."""
+    return features.reshape(len(features), features.shape[1] * features.shape[2]).astype(np.float64)
 
 
 def _drawn(x: Float64Array, n: int, seed: int) -> list[int]:

@@ -86,6 +86,15 @@ class NeuralBackend(Backend):
         return "logit of bona fide" if self.output == "logit" else "log posterior odds of bona fide"
 
     @property
+    def frame_loss_weight(self) -> float:
+        """How much labels of frames count in training, beside that of the utterance; 0: not at all.
+
+        A head of a weight above 0 takes ``forward(..., with_frames=True)``, which gives logits
+        ``(batch, 2)`` and those of the frames, ``(batch, frames, 2)``.
+        """
+        return 0.0
+
+    @property
     def device(self) -> torch.device:
         """Where the head is."""
         return next(self._built("find").parameters()).device

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from voxfide.frontends.base import Frontend
     from voxfide.manifest import Manifest
     from voxfide.training import TrainingSet, TrainResult
+    from voxfide.training.pooled import Balance
     from voxfide.training.settings import TrainSettings
     from voxfide.training.streams import Augment
 
@@ -101,6 +102,22 @@ def train(
             help="Both classes count the same, and within them n utterances of one value (system) as √n.",
         ),
     ] = None,
+    shares: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN=VALUE:N,...",
+            help="With --balance: what values of a coarser column count in their class, by default 1 each.",
+        ),
+    ] = None,
+    cross_validate: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Also score the training set out of fold, values of a column (source, speaker) left out "
+            "together: DETECTOR/cross_validated.tsv. For back-ends on time averages.",
+        ),
+    ] = None,
+    folds: Annotated[int, typer.Option(min=2, help="Of --cross-validate.")] = 10,
     weights: Annotated[
         str, typer.Option(help="Front-end weights: inside the detector, or left on the hub: embed or hub.")
     ] = "embed",
@@ -154,7 +171,7 @@ def train(
 
     Fits a back-end on the features of a frozen front-end and saves both as one folder, with
     the threshold at which the error rates meet on the development split. A back-end on time
-    averages is fitted at once; one on full frames (ffn, aasist) batch by batch, until the
+    averages is fitted at once; one on full frames (ffn, aasist, frames) batch by batch, until the
     development loss no longer falls: the options from --epochs on are for these.
     """
     from voxfide.backends import create_backend
@@ -175,7 +192,10 @@ def train(
         settings = make_settings(crop, crop_position, crop_short, seed, given)
     elif wrong := [k for k, v in {**given, "crop": crop, "augment": augment}.items() if v is not None]:
         raise UsageError(f"back-end {backend} is fitted at once: it takes no {', '.join(wrong)}")
-    if neural and balance is not None:
+    weighing = _balance(balance, shares)
+    if neural and cross_validate is not None:
+        raise UsageError(f"back-end {backend} is trained batch by batch: it takes no --cross-validate")
+    if neural and weighing is not None:
         raise UsageError(
             f"back-end {backend} is trained batch by batch: it takes --class-weights, no --balance"
         )
@@ -189,7 +209,18 @@ def train(
         result = run.train(sets, model, head, settings, seed, long, _chooser(augment, rows, seed))
     else:
         features = store or out.with_name(out.name + ".features")
-        result = _fit(sets, model, head, pool, features, workers, batch_seconds, strict, balance)
+        result = _fit(
+            sets,
+            model,
+            head,
+            pool,
+            features,
+            workers,
+            batch_seconds,
+            strict,
+            weighing,
+            None if cross_validate is None else (cross_validate, folds),
+        )
         if store is None:
             shutil.rmtree(features)
     _save(result, out, weights)
@@ -226,6 +257,26 @@ def _two_numbers(text: str, option: str) -> tuple[float, float]:
     return first, second
 
 
+def _balance(column: str | None, shares: str | None) -> Balance | None:
+    """What ``--balance`` and ``--shares`` ask for."""
+    from voxfide.training.pooled import Balance
+
+    if column is None:
+        if shares is not None:
+            raise UsageError("--shares goes with --balance")
+        return None
+    if shares is None:
+        return Balance(column)
+    coarse, equals, listed = shares.partition("=")
+    try:
+        numbers = {v: float(n) for v, _, n in (item.rpartition(":") for item in listed.split(","))}
+    except ValueError:
+        numbers = {}
+    if not coarse or not equals or not numbers or not all(numbers):
+        raise UsageError(f"--shares {shares!r} (expected COLUMN=VALUE:NUMBER,VALUE:NUMBER)")
+    return Balance(column, coarse, numbers)
+
+
 def _chooser(spec: str | None, manifest: Manifest, seed: int) -> Augment | None:
     """What is done to training audio."""
     from voxfide.augment import Plan, Policy, parse
@@ -245,7 +296,8 @@ def _fit(
     workers: int | None,
     batch_seconds: float | None,
     strict: bool,
-    balance: str | None,
+    balance: Balance | None,
+    cross_validate: tuple[str, int] | None,
 ) -> TrainResult:
     """A back-end on time averages, fitted at once."""
     from voxfide.backends import BACKENDS
@@ -256,7 +308,7 @@ def _fit(
         make = make_extractor(frontend, pool, workers, batch_seconds, bar, strict)
         return train_detector(
             sets, frontend, head, store=store, pool=pool, make_extractor=make, on_start=bar.start,
-            balance=balance,
+            balance=balance, cross_validate=cross_validate,
         )  # fmt: skip
 
 
@@ -336,6 +388,11 @@ def _save(result: TrainResult, out: Path, weights: str) -> None:
     from voxfide.jobs import write_failures
 
     result.detector.save(out, embed_frontend=weights == "embed")
+    if result.out_of_fold is not None:
+        from voxfide.scores import write_scores
+
+        held_out = result.out_of_fold
+        write_scores(out / "cross_validated.tsv", held_out.utterance_ids, held_out.scores)
     failed = out / "failures.csv"
     write_failures(failed, result.failures)
     shutil.rmtree(out.with_name(out.name + ".run"), ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -57,7 +58,12 @@ def _answer_problems(app: FastAPI) -> None:
     async def on_status(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         detail = f"{request.method} {request.url.path[:200]}: {error.detail}."
-        return _response(problem_of_status(error.status_code, detail), error.headers)
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names the methods of one route alone.
+            methods = app.openapi()["paths"].get(request.url.path, {})
+            headers["Allow"] = ", ".join(sorted(map(str.upper, methods))) or headers.get("Allow", "")
+        return _response(problem_of_status(error.status_code, detail), headers)
 
     async def on_option(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)

@@ -8,10 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from voxfide.backends.frames import FramesBackend
 from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.detector import Detector
@@ -21,6 +22,8 @@ from voxfide.errors import UsageError
 from voxfide.extraction import Extractor, Progress, run_shards
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure, rows_of, shards_of
+from voxfide.training.frame_labels import FrameLabels, segments_digest
+from voxfide.training.frame_loss import fit_threshold
 from voxfide.training.heads import HeadJob, HeadTrainer, TrainedHead
 from voxfide.training.pooled import TrainingSet, TrainResult, dev_figures, set_facts
 from voxfide.training.processes import as_the_first_says, gather_failures
@@ -108,43 +111,36 @@ def open_streams(
     folder: Path,
     options: FeatureOptions,
     accelerator: Accelerator | None = None,
+    *,
+    frame_labels: bool = False,
 ) -> Streams:
     """Streams of both sets: from a store in ``folder`` where it fits the budget, else from the front-end.
 
     Of several processes the first fills the store, and the others wait for it.
 
+    Args:
+        frame_labels: whether batches bring the labels of frames, of sets whose manifest has ``segments``.
+
     Raises:
         UsageError: a class of a set of which not one file could be read.
     """
     crop = settings.crop
+    labels = [FrameLabels.of(part.manifest, frontend, crop) if frame_labels else None for part in sets]
+    if frame_labels and labels[0] is None:
+        log.warning("the manifest has no column 'segments': only the labels of utterances are learnt")
     store = options.store or folder / "frames"
     # Free space may look different to every process, and all must do the same.
     if why := as_the_first_says(accelerator, _why_anew(sets, frontend, crop, store, options)):
         log.info("features are computed anew in every epoch: %s", why)
-        train, dev = (_live(part, frontend, settings, options) for part in sets)
+        train, dev = (
+            _live(part, frontend, settings, options, of_frames)
+            for part, of_frames in zip(sets, labels, strict=True)
+        )
         return Streams(train, replace(dev, augment=None))
     streams, failures = [], []
-    for part in sets:
-        make = partial(
-            Extractor,
-            frontend,
-            "none",
-            options.workers,
-            options.batch_seconds,
-            options.progress,
-            options.strict,
-            crop=crop,
-        )
+    for part, of_frames in zip(sets, labels, strict=True):
         if accelerator is None or accelerator.is_main_process:
-            embed(
-                part.manifest,
-                frontend,
-                store,
-                pool="none",
-                make_extractor=make,
-                crop=crop,
-                on_start=options.on_start,
-            )
+            _fill(store, part, frontend, crop, options)
         if accelerator is not None:
             accelerator.wait_for_everyone()
         held = EmbeddingStore(store)
@@ -152,8 +148,31 @@ def open_streams(
         failed = [failure for failure in held.failures() if failure.utterance_id in ids_of_part]
         failures += failed
         ids, is_bonafide = part.readable(held.__contains__)
-        streams.append(StoreStream(held, ids, is_bonafide, frontend.device))
+        streams.append(StoreStream(held, ids, is_bonafide, frontend.device, of_frames))
     return Streams(streams[0], streams[1], None if options.store else store, failures)
+
+
+def _fill(store: Path, part: TrainingSet, frontend: Frontend, crop: Crop, options: FeatureOptions) -> None:
+    """Computes what a store lacks of a set's full-frame features."""
+    make = partial(
+        Extractor,
+        frontend,
+        "none",
+        options.workers,
+        options.batch_seconds,
+        options.progress,
+        options.strict,
+        crop=crop,
+    )
+    embed(
+        part.manifest,
+        frontend,
+        store,
+        pool="none",
+        make_extractor=make,
+        crop=crop,
+        on_start=options.on_start,
+    )
 
 
 def _why_anew(
@@ -171,12 +190,16 @@ def _why_anew(
 
 
 def _live(
-    part: TrainingSet, frontend: Frontend, settings: TrainSettings, options: FeatureOptions
+    part: TrainingSet,
+    frontend: Frontend,
+    settings: TrainSettings,
+    options: FeatureOptions,
+    frame_labels: FrameLabels | None,
 ) -> LiveStream:
     is_bonafide = part.manifest.strings("label") == BONAFIDE
     return LiveStream(
         frontend, rows_of(part.manifest), is_bonafide, settings.crop, settings.seed, options.augment,
-        options.workers, options.strict,
+        options.workers, options.strict, frame_labels,
     )  # fmt: skip
 
 
@@ -203,13 +226,18 @@ def fit_heads(
     The front-end stays frozen and in eval mode: no dropout, no layer left out.
     """
     frontend.eval().requires_grad_(False)
-    streams = open_streams(sets, frontend, settings, folder, options or FeatureOptions(), accelerator)
+    frame_labels = any(job.backend.frame_loss_weight > 0 for job in jobs)
+    streams = open_streams(
+        sets, frontend, settings, folder, options or FeatureOptions(), accelerator, frame_labels=frame_labels
+    )
     augment = options.augment if options else None
-    facts = {
+    facts: dict[str, Any] = {
         "frontend": frontend.fingerprint(),
         "sets": [part.manifest.digest() for part in sets],
         "augmentation": None if augment is None else augment.describe(),
     }
+    if frame_labels:
+        facts["segments"] = [segments_digest(part.manifest) for part in sets]
     trainer = HeadTrainer(
         jobs, streams.train, streams.dev, settings, folder, accelerator=accelerator, facts=facts, say=say
     )
@@ -254,6 +282,9 @@ def train_frames(
     trained, streams = fit_heads(
         [job], both, frontend, settings, folder, accelerator=accelerator, options=options, say=say
     )
+    of_frames = None
+    if isinstance(backend, FramesBackend):
+        of_frames = fit_threshold(backend, streams.dev, settings.batch_size)
     crop = replace(settings.crop.at_start(), long=long)
     detector = Detector(frontend, backend, "none", crop=crop)
     scores, is_bonafide = _score_set(detector, dev_set, options or FeatureOptions())
@@ -273,6 +304,8 @@ def train_frames(
         "dev_loss": trained[0].dev_loss,
         "layer_weights": None if weights is None else weights.tolist(),
     }
+    if of_frames is not None:
+        detector.training["dev_frames"] = of_frames
     return TrainResult(detector, metrics, failures)
 
 

@@ -29,6 +29,7 @@ from voxfide.training.checkpoint import (
     latest_checkpoint,
     save_checkpoint,
 )
+from voxfide.training.frame_loss import FrameTally, FrameTargets
 from voxfide.training.head_run import HeadJob, HeadRun
 from voxfide.training.journal import Journal
 from voxfide.training.settings import TrainSettings
@@ -162,9 +163,14 @@ class HeadTrainer:
             module.train()
         for batch in self.train.batches([rows[rank::world] for rows in order], self.epoch):
             labels = self._labels(self.train, batch)
-            norm = self.accelerator.reduce(self._weights[labels].sum(), "sum") / world
+            norm = self._mean_of_processes(self._weights[labels].sum())
+            frames = FrameTargets.of(batch, labels, self._weights, self._mean_of_processes)
             for i, (run, module) in enumerate(active):
-                sums[i] += self._step(run, module, batch, labels, norm) * len(labels)
+                if frames is not None and run.job.backend.frame_loss_weight:
+                    loss = self._step(run, module, batch, frames.utterances, frames.norm, frames)
+                else:
+                    loss = self._step(run, module, batch, labels, norm)
+                sums[i] += loss * len(labels)
             seen += len(labels)
         if not seen:
             raise UsageError("training set: not one utterance could be read")
@@ -172,7 +178,20 @@ class HeadTrainer:
         totals = self.accelerator.reduce(totals.to(self.device), "sum").cpu()
         return [float(total / totals[-1]) for total in totals[:-1]]
 
-    def _step(self, run: HeadRun, module: nn.Module, batch: Batch, labels: Tensor, norm: Tensor) -> float:
+    def _mean_of_processes(self, value: Tensor) -> Tensor:
+        """The sum over all processes, over their number, by which gradients are averaged."""
+        total: Tensor = self.accelerator.reduce(value, "sum")
+        return total / self.accelerator.num_processes
+
+    def _step(
+        self,
+        run: HeadRun,
+        module: nn.Module,
+        batch: Batch,
+        labels: Tensor,
+        norm: Tensor,
+        frames: FrameTargets | None = None,
+    ) -> float:
         """A step on a batch; its loss. ``norm`` is the sum of the class weights over the whole batch."""
         pieces = torch.arange(len(labels)).tensor_split(self.settings.accumulation)
         total = 0.0
@@ -180,8 +199,13 @@ class HeadTrainer:
             for piece in pieces:
                 features, lengths = batch.features[piece, : run.job.n_layers], batch.lengths[piece]
                 with self.accelerator.autocast():
-                    logits = module(features, lengths)
+                    if frames is None:
+                        logits = module(features, lengths)
+                    else:
+                        logits, of_frames = module(features, lengths, with_frames=True)
                 loss = F.cross_entropy(logits.float(), labels[piece], self._weights, reduction="sum") / norm
+                if frames is not None:
+                    loss = loss + run.job.backend.frame_loss_weight * frames.loss(of_frames, piece)
                 self.accelerator.backward(loss)
                 total += float(loss.detach())
         run.optimizer.step()
@@ -190,28 +214,46 @@ class HeadTrainer:
 
     @torch.no_grad()
     def _measure(self, runs: Sequence[HeadRun]) -> list[tuple[float, OperatingPoint]]:
-        """Weighted cross-entropy over the whole development set, and EER in percent, of every head."""
+        """Loss over the whole development set, and EER, of every head."""
         from accelerate.utils import gather_object
 
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         order = consecutive(len(self.dev.is_bonafide), self.settings.batch_size)
         indices: list[int] = []
         logits: list[list[Tensor]] = [[] for _ in runs]
+        tallies = [FrameTally() for _ in runs]
         for run in runs:
             run.head.eval()
         for batch in self.dev.batches(order[rank::world], None):
             indices += batch.indices.tolist()
-            for found, run in zip(logits, runs, strict=True):
-                found.append(run.head(batch.features[:, : run.job.n_layers], batch.lengths).float().cpu())
+            for found, run, tally in zip(logits, runs, tallies, strict=True):
+                found.append(self._judge(run, batch, tally))
         columns = [torch.cat(found).tolist() if found else [] for found in logits]
+        frames = [[tally.sums for tally in tallies]]
         if world > 1:
-            gathered = gather_object([(indices, columns)])
-            indices = [i for part, _ in gathered for i in part]
-            columns = [[row for _, part in gathered for row in part[h]] for h in range(len(runs))]
+            gathered = gather_object([(indices, columns, frames[0])])
+            indices = [i for part, _, _ in gathered for i in part]
+            columns = [[row for _, part, _ in gathered for row in part[h]] for h in range(len(runs))]
+            frames = [sums for _, _, sums in gathered]
         if not indices:
             raise UsageError("development set: not one utterance could be read")
         labels = torch.from_numpy(self.dev.is_bonafide[np.array(indices)].astype(np.int64))
-        return [self._figures(run, torch.tensor(c), labels) for run, c in zip(runs, columns, strict=True)]
+        measured = []
+        for run, column, parts in zip(runs, columns, zip(*frames, strict=True), strict=True):
+            loss, point = self._figures(run, torch.tensor(column), labels)
+            of_frames = run.job.backend.frame_loss_weight * FrameTally.loss(parts)
+            measured.append((loss + of_frames, point))
+        return measured
+
+    def _judge(self, run: HeadRun, batch: Batch, tally: FrameTally) -> Tensor:
+        """Logits ``(batch, 2)``; those of the frames go into ``tally`` where they are trained."""
+        features = batch.features[:, : run.job.n_layers]
+        if batch.frame_labels is None or not run.job.backend.frame_loss_weight:
+            logits: Tensor = run.head(features, batch.lengths)
+        else:
+            logits, frames = run.head(features, batch.lengths, with_frames=True)
+            tally.add(frames, batch.frame_labels)
+        return logits.float().cpu()
 
     def _figures(self, run: HeadRun, logits: Tensor, labels: Tensor) -> tuple[float, OperatingPoint]:
         loss = float(F.cross_entropy(logits, labels, self._weights.cpu()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure
 from voxfide.manifest import Manifest
 from voxfide.metrics import METRICS, eer
+from voxfide.training.cross_validation import OutOfFold, out_of_fold
 from voxfide.types import BONAFIDE, UNKNOWN, BoolArray, Float64Array, PathLike
 
 log = logging.getLogger(__name__)
@@ -60,11 +61,13 @@ class TrainingSet:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What :func:`train` made: the detector, its figures by set, and what could not be read."""
+    """What :func:`train` made: the detector, its figures by set, what could not be read, and scores of the
+    training set by back-ends that never saw them, where asked for."""
 
     detector: Detector
     metrics: dict[str, dict[str, float]]
     failures: list[Failure] = field(default_factory=list)
+    out_of_fold: OutOfFold | None = None
 
 
 def choose_sets(
@@ -95,13 +98,15 @@ def train(
     pool: str,
     make_extractor: Callable[[], Extractor] | None = None,
     on_start: Callable[[int, int], None] | None = None,
-    balance: str | None = None,
+    balance: Balance | None = None,
+    cross_validate: tuple[str, int] | None = None,
 ) -> TrainResult:
     """Embeds both sets into ``store``, fits the back-end and measures it.
 
     Args:
-        balance: a column of the manifest; see :func:`balanced_weights`. All utterances count the
-            same where left out.
+        balance: what utterances count; all the same where left out.
+        cross_validate: also score the training set out of fold: a column whose values are left out
+            together, and the number of folds; see :mod:`voxfide.training.cross_validation`.
 
     The decision threshold is where the error rates meet on the development set (0 where
     there is none).
@@ -123,48 +128,102 @@ def train(
     weights = None
     if balance is not None:
         failed = {failure.utterance_id for failure in results[0].failures}
-        weights = balanced_weights(train_set, balance, lambda i: i not in failed)
-    backend.fit(*_examples(train_set, results[0]), weights)
+        weights = balance.weights(train_set, lambda i: i not in failed)
+    features, is_bonafide = _examples(train_set, results[0])
+    backend.fit(features, is_bonafide, weights)
+    held_out = None
+    if cross_validate is not None:
+        held_out = _cross_validated(train_set, results[0], backend, features, weights, *cross_validate)
     detector = Detector(frontend, backend, pool)
     metrics: dict[str, dict[str, float]] = {}
     if dev_set is not None:
         features, is_bonafide = _examples(dev_set, results[1])
         scores = detector.score_features(features)
         metrics["dev"], detector.threshold = dev_figures(scores, is_bonafide)
+    if held_out is not None:
+        metrics["cross-validated"], _ = dev_figures(held_out.scores, held_out.is_bonafide)
     facts = {s.name: set_facts(s, len(r.failures)) for s, r in zip(present, results, strict=True)}
     detector.training = {"sets": facts, "metrics": metrics}
     if balance is not None:
-        detector.training["balance"] = balance
-    return TrainResult(detector, metrics, [f for r in results for f in r.failures])
+        detector.training["balance"] = balance.to_json()
+    return TrainResult(detector, metrics, [f for r in results for f in r.failures], held_out)
 
 
-def balanced_weights(part: TrainingSet, column: str, is_held: Callable[[str], bool]) -> Float64Array:
-    """Weights of the readable rows: both classes count the same, and a group of n rows as √n.
-
-    Groups are the values of ``column`` within a class, such as systems: one that gave a thousand
-    utterances shall outweigh one that gave ten, but not a hundredfold. The mean is 1.
-
-    Raises:
-        UsageError: no such column.
-    """
+def _cross_validated(
+    part: TrainingSet,
+    embedded: EmbedResult,
+    backend: Backend,
+    features: np.ndarray,
+    weights: Float64Array | None,
+    column: str,
+    n_folds: int,
+) -> OutOfFold:
     if column not in part.manifest.columns:
-        raise UsageError(
-            f"{part.manifest.source}: no column {column!r} to balance by (columns: "
-            f"{', '.join(part.manifest.columns)})"
-        )
-    ids, is_bonafide = part.readable(is_held)
+        raise UsageError(f"{part.manifest.source}: no column {column!r} to cross-validate by")
+    failed = {failure.utterance_id for failure in embedded.failures}
+    ids, is_bonafide = part.readable(lambda i: i not in failed)
     kept = set(ids)
-    groups = np.array([
-        str(value)
-        for i, value in zip(part.manifest.column("utterance_id"), part.manifest.column(column), strict=True)
-        if i in kept
-    ])  # fmt: skip
-    weights = np.zeros(len(groups))
-    for of_class in (is_bonafide, ~is_bonafide):
-        _, group, sizes = np.unique(groups[of_class], return_inverse=True, return_counts=True)
-        own = sizes[group] ** -0.5
-        weights[of_class] = own / own.sum() * (len(groups) / 2)
-    return weights
+    rows = [n for n, i in enumerate(part.manifest.column("utterance_id")) if i in kept]
+    groups = part.manifest.strings(column)[rows]
+    scores, n_folds = out_of_fold(backend, features, is_bonafide, groups, weights, n_folds)
+    return OutOfFold(ids, scores, is_bonafide, column, n_folds)
+
+
+@dataclass(frozen=True)
+class Balance:
+    """What utterances count in training: both classes the same, and within a class as follows.
+
+    Attributes:
+        column: of the manifest, such as ``system``: n utterances of one value count as √n. One that gave
+            a thousand utterances shall outweigh one that gave ten, but not a hundredfold.
+        share_column: a coarser column, such as ``family``; its values get shares of their class.
+        shares: share of each value, in any unit; 1 where none is stated.
+    """
+
+    column: str
+    share_column: str | None = None
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        wrong = [f"{value}:{share}" for value, share in self.shares.items() if not 0 < share < np.inf]
+        if wrong:
+            raise UsageError(f"shares {', '.join(wrong)} (expected positive numbers)")
+
+    def to_json(self) -> dict[str, Any]:
+        """What a detector's configuration says of it."""
+        return {"column": self.column, "share_column": self.share_column, "shares": dict(self.shares)}
+
+    def weights(self, part: TrainingSet, is_held: Callable[[str], bool]) -> Float64Array:
+        """Weights of the readable rows of a set, in their order; their mean is 1.
+
+        Raises:
+            UsageError: a column that the manifest lacks, or shares of values that no row has.
+        """
+        wanted = [self.column, *([self.share_column] if self.share_column else [])]
+        if missing := [c for c in wanted if c not in part.manifest.columns]:
+            raise UsageError(
+                f"{part.manifest.source}: no column {', '.join(map(repr, missing))} to balance by (columns: "
+                f"{', '.join(part.manifest.columns)})"
+            )
+        ids, is_bonafide = part.readable(is_held)
+        kept = set(ids)
+        rows = [n for n, i in enumerate(part.manifest.column("utterance_id")) if i in kept]
+        fine = part.manifest.strings(self.column)[rows]
+        coarse = part.manifest.strings(self.share_column)[rows] if self.share_column else None
+        unknown = sorted(set(self.shares) - set([] if coarse is None else coarse.tolist()))
+        if unknown:
+            raise UsageError(f"{part.manifest.source}: no row has {self.share_column} {', '.join(unknown)}")
+        weights = np.zeros(len(rows))
+        for of_class in (is_bonafide, ~is_bonafide):
+            values = [None] if coarse is None else sorted(set(coarse[of_class].tolist()))
+            for value in values:
+                group = of_class if coarse is None else of_class & (coarse == value)
+                share = 1.0 if value is None else self.shares.get(str(value), 1.0)
+                _, member, sizes = np.unique(fine[group], return_inverse=True, return_counts=True)
+                own = sizes[member] ** -0.5
+                weights[group] = share * own / own.sum()
+            weights[of_class] *= len(rows) / 2 / weights[of_class].sum()
+        return weights
 
 
 def _examples(part: TrainingSet, embedded: EmbedResult) -> tuple[np.ndarray, BoolArray]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from voxfide.audio import Audio
+from voxfide.audio import Audio, resampled_length
 from voxfide.crops import Crop
 from voxfide.decoding import DecodePool, default_workers
 from voxfide.errors import AudioError, UsageError
@@ -22,6 +22,7 @@ from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure, Row
 from voxfide.pieces import padded
 from voxfide.store import EmbeddingStore
+from voxfide.training.frame_labels import UNLABELLED, FrameLabels
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, BoolArray, Float32Array
 
 log = logging.getLogger(__name__)
@@ -34,11 +35,15 @@ class Batch(NamedTuple):
         indices: rows of the set, ``(batch,)``.
         features: ``(batch, layers, frames, dim)`` float32, zero beyond each length.
         lengths: ``(batch,)`` valid frames.
+        frame_labels: ``(batch, frames)`` int64, 1 bona fide, 0 spoofed,
+            :data:`~voxfide.training.frame_labels.UNLABELLED` also beyond each length; None of a stream
+            without labels of frames.
     """
 
     indices: np.ndarray
     features: Tensor
     lengths: Tensor
+    frame_labels: Tensor | None = None
 
 
 class Augment(Protocol):
@@ -69,12 +74,25 @@ def training_waveform(
         key: seed, epoch and number of the row; all chance follows from it and the utterance's id.
         check_length: raises where the audio is too short; asked before and after the augmentation.
     """
+    waveform = _augmented(row, waveform, is_bonafide, key[1], check_length, augment)
+    return np.ascontiguousarray(crop(waveform, np.random.default_rng(key)), dtype=np.float32)
+
+
+def _augmented(
+    row: Row,
+    waveform: Float32Array,
+    is_bonafide: bool,
+    epoch: int,
+    check_length: Callable[[int, str], None],
+    augment: Augment | None,
+) -> Float32Array:
+    """The whole recording as it is trained on in an epoch, before it is cropped."""
     check_length(len(waveform), str(row.path))
     if augment is not None:
         label = BONAFIDE if is_bonafide else SPOOF
-        waveform = augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=key[1])
+        waveform = augment(waveform, SAMPLE_RATE, row.utterance_id, label, epoch=epoch)
         check_length(len(waveform), str(row.path))
-    return np.ascontiguousarray(crop(waveform, np.random.default_rng(key)), dtype=np.float32)
+    return waveform
 
 
 def record_failure(failures: dict[str, Failure], row: Row, error: AudioError, strict: bool) -> None:
@@ -107,6 +125,15 @@ def shuffled(n: int, batch_size: int, seed: int, epoch: int, at_least: int = 2) 
     return batches if len(batches) == 1 or len(batches[-1]) >= at_least else batches[:-1]
 
 
+def padded_labels(labels: Sequence[np.ndarray], n_frames: int, device: torch.device) -> Tensor:
+    """Labels of frames ``(batch, n_frames)`` of those of each utterance."""
+    rows = torch.full((len(labels), n_frames), UNLABELLED)
+    for row, of_utterance in zip(rows, labels, strict=True):
+        n = min(n_frames, len(of_utterance))
+        row[:n] = torch.from_numpy(of_utterance[:n])
+    return rows.to(device)
+
+
 def consecutive(n: int, batch_size: int) -> list[np.ndarray]:
     """All rows as they stand, in batches."""
     return [np.arange(i, min(i + batch_size, n)) for i in range(0, n, batch_size)]
@@ -121,12 +148,14 @@ class StoreStream:
         ids: utterances of the set.
         is_bonafide: their classes.
         device: where batches go.
+        frame_labels: of the frames of these utterances, where a head is trained on them.
     """
 
     store: EmbeddingStore
     ids: Sequence[str]
     is_bonafide: BoolArray
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    frame_labels: FrameLabels | None = None
 
     def __post_init__(self) -> None:
         if self.store.info.pool != "none":
@@ -138,7 +167,17 @@ class StoreStream:
             # Copied: the store's own memory is mapped read-only.
             states = [torch.from_numpy(self.store.features(self.ids[i]).copy()) for i in rows]
             features, lengths = padded(states)
-            yield Batch(rows, features.to(self.device), lengths.to(self.device))
+            frames = None
+            if self.frame_labels is not None:
+                found = [self._frame_labels(self.frame_labels, int(i)) for i in rows]
+                frames = padded_labels(found, features.shape[2], self.device)
+            yield Batch(rows, features.to(self.device), lengths.to(self.device), frames)
+
+    def _frame_labels(self, labels: FrameLabels, index: int) -> np.ndarray:
+        facts = self.store.metadata(self.ids[index])
+        rate = facts["sample_rate"]
+        n_samples = resampled_length(round(facts["duration"] * rate), rate, SAMPLE_RATE)
+        return labels.heard(self.ids[index], bool(self.is_bonafide[index]), n_samples)
 
 
 @dataclass
@@ -156,6 +195,7 @@ class LiveStream:
         augment: what is done before; only where an epoch is given.
         workers: decoding processes; None chooses.
         strict: raise the first file that cannot be read.
+        frame_labels: of the frames of these utterances, where a head is trained on them.
     """
 
     frontend: Frontend
@@ -166,6 +206,7 @@ class LiveStream:
     augment: Augment | None = None
     workers: int | None = None
     strict: bool = False
+    frame_labels: FrameLabels | None = None
     failures: dict[str, Failure] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -193,33 +234,40 @@ class LiveStream:
     ) -> Batch | None:
         kept: list[int] = []
         waveforms: list[Tensor] = []
+        labels: list[np.ndarray] = []
         for i, audio in zip(rows, decoded, strict=True):
             try:
                 if isinstance(audio, AudioError):
                     raise audio
-                waveform = self._waveform(int(i), audio, epoch)
+                waveform, n_augmented = self._waveform(int(i), audio, epoch)
             except AudioError as error:
                 record_failure(self.failures, self.rows[i], error, self.strict)
                 continue
             kept.append(int(i))
             waveforms.append(torch.from_numpy(waveform).to(self.frontend.device))
+            if self.frame_labels is not None:
+                labels.append(
+                    self.frame_labels.heard(
+                        self.rows[i].utterance_id,
+                        bool(self.is_bonafide[i]),
+                        len(audio.waveform),
+                        n_augmented=n_augmented,
+                        key=None if epoch is None else (self.seed, epoch, int(i)),
+                    )
+                )
         if not kept:
             return None
         features, lengths = padded(self.frontend.hidden_states(waveforms))
-        return Batch(np.array(kept), features, lengths)
+        frames = padded_labels(labels, features.shape[2], self.frontend.device) if labels else None
+        return Batch(np.array(kept), features, lengths, frames)
 
-    def _waveform(self, index: int, audio: Audio, epoch: int | None) -> Float32Array:
-        """What the front-end sees of an utterance."""
+    def _waveform(self, index: int, audio: Audio, epoch: int | None) -> tuple[Float32Array, int]:
+        """What the front-end sees of an utterance, and the samples of the recording that it was cut from."""
         row = self.rows[index]
         if epoch is None:
             self.frontend.check_length(len(audio.waveform), str(row.path))
-            return self.crop.at_start()(audio.waveform)
-        return training_waveform(
-            row,
-            audio.waveform,
-            bool(self.is_bonafide[index]),
-            self.crop,
-            (self.seed, epoch, index),
-            check_length=self.frontend.check_length,
-            augment=self.augment,
-        )
+            return self.crop.at_start()(audio.waveform), len(audio.waveform)
+        is_bonafide, check_length = bool(self.is_bonafide[index]), self.frontend.check_length
+        whole = _augmented(row, audio.waveform, is_bonafide, epoch, check_length, self.augment)
+        rng = np.random.default_rng((self.seed, epoch, index))
+        return np.ascontiguousarray(self.crop(whole, rng), dtype=np.float32), len(whole)

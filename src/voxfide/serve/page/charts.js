@@ -27,7 +27,7 @@ export function gauge(analysis) {
   for (const limit of new Set([low, high])) {
     drawing.append(make("line", { class: "axis", x1: x(limit), x2: x(limit), y1: 22, y2: 42 }));
     const at = { class: "tick", x: x(limit), y: 56, "text-anchor": "middle", text: signed(limit) };
-    if (Math.abs(x(limit) - x(score)) > 48) drawing.append(make("text", at));
+    if (Math.abs(x(limit) - x(score)) > 56) drawing.append(make("text", at));
   }
   const place = x(score);
   drawing.append(make("path", { class: "mark", d: `M${place - 6} 46 L${place} 30 L${place + 6} 46 Z` }));
