@@ -2,10 +2,10 @@
 
     python benchmarks/splices.py --corpus MANIFEST [--split eval] [--count 60] [--detector bundled] [--fine 1]
 
-A splice is clips of one source (column ``source_repo``, else ``speaker``), five to seven seconds, then clips of one
-spoofing system, four to six seconds, then genuine clips again. Segment EER counts segments of 0.25 s by the mean
-of the windows that cover them; a spoofed stretch counts as found where a marked one overlaps half of it or
-more, and a boundary error is the distance from a true end of a found stretch to the marked one's.
+A splice is clips of one source (column ``source_repo``, else ``speaker``), five to seven seconds, then clips
+of one spoofing system, four to six seconds, then genuine clips again. Segment EER counts segments of 0.25 s
+by the mean of the windows that cover them; a spoofed stretch counts as found where a marked one overlaps half
+of it or more, and a boundary error is the distance from a true end of a found stretch to the marked one's.
 """
 
 from __future__ import annotations

@@ -1,25 +1,59 @@
 #!/usr/bin/env bash
-# Makes the detector that voxfide ships, from manifests with columns label, split, system, speaker and license:
+# Makes the detector that voxfide ships, from manifests with columns label, split, system, family, speaker,
+# source_repo and license:
 #
 #   recipes/bundled.sh OUT MANIFEST...
 #
-# Splits train (which the weights are learnt on), dev (which chooses, fuses and calibrates) and eval (which is
-# scored once, at the end). Every step goes on where it was when the script is run again. Sizes and times can be
-# set from outside: PRETRAIN (options of the length of pre-training), EPOCHS, PRECISION.
+# Split train is what the weights are learnt on; dev is measured on; eval is scored at the end. Every step goes on
+# where it was when the script is run again. COMPACT=1 also pre-trains and fine-tunes the compact SSL model that
+# docs/bundled.md compares; PRETRAIN, EPOCHS and PRECISION set its length.
 set -euo pipefail
 
 out=$1
 shift
-: "${VOXFIDE:=voxfide}" "${PRETRAIN:=--minutes 58}" "${EPOCHS:=3}" "${PRECISION:=fp32}"
+: "${VOXFIDE:=voxfide}" "${PRETRAIN:=--minutes 58}" "${EPOCHS:=3}" "${PRECISION:=fp32}" "${COMPACT:=}"
 channel="noise:snr=5..35 | reverb | media | telephone | reverb + noise:snr=10..30 | media + noise:snr=10..30"
 mkdir -p "$out"
 
 # Nothing whose licence is unknown or forbids commercial use or derivatives goes into the weights.
 $VOXFIDE select "$@" -o "$out/train.csv" --keep split=train --drop 'license=unknown*' --drop 'license=CC-BY-NC*'
 $VOXFIDE select "$@" -o "$out/test.csv" --keep split=dev --keep split=eval
-$VOXFIDE select "$out/train.csv" -o "$out/human.csv" --keep label=bonafide
 
-# A compact HuBERT on the human speech alone.
+# Further attacks: a third of the human speech made anew by one of seven vocoders. Then every utterance twice
+# more, as two channels change it.
+$VOXFIDE augment "$out/train.csv" -o "$out/copies" --apply copy-synthesis --label bonafide --fraction 0.35 \
+    --keep-original
+$VOXFIDE augment "$out/copies/manifest.csv" -o "$out/once" --apply "$channel" --keep-original --seed 1
+$VOXFIDE augment "$out/copies/manifest.csv" -o "$out/again" --apply "$channel" --replace --seed 2
+awk -F, -v OFS=, 'NR > 1 { $1 = $1 "@2" } 1' "$out/again/manifest.csv" > "$out/again/renamed.csv"
+$VOXFIDE select "$out/once/manifest.csv" "$out/again/renamed.csv" "$out/test.csv" -o "$out/all.csv" \
+    --keep split=train --keep split=dev
+
+# Trained, and scored out of fold: every utterance by a back-end that knows nothing from its source.
+[ -e "$out/moments/config.json" ] || $VOXFIDE train "$out/all.csv" -o "$out/moments" \
+    --frontend lfcc-moments --backend kernel --option landmarks=2000 --option C=100 --balance system \
+    --shares family=vocoder:3,tts:4,classical:3,copy-synthesis:2 --cross-validate source_repo --folds 10
+$VOXFIDE shrink "$out/moments" -o "$out/small"
+
+# Calibrated on out-of-fold scores of human speech and of neural systems: signal processing alone is easily told.
+$VOXFIDE select "$out/all.csv" -o "$out/calibration.csv" --keep split=train \
+    --drop family=classical --drop family=copy-synthesis
+awk -F'[,\t]' 'NR == FNR { kept[$1]; next } FNR == 1 || $1 in kept' \
+    "$out/calibration.csv" "$out/moments/cross_validated.tsv" > "$out/calibration.tsv"
+rm -rf "$out/detector"
+$VOXFIDE calibrate "$out/small" "$out/calibration.tsv" --key "$out/calibration.csv" --groups source_repo --force \
+    -o "$out/detector"
+$VOXFIDE domain "$out/detector" "$out/train.csv" --groups speaker --augment "$channel"
+
+for split in dev eval; do
+    $VOXFIDE score "$out/detector" "$out/test.csv" --split "$split" -o "$out/$split.tsv"
+    $VOXFIDE evaluate "$out/$split.tsv" --key "$out/test.csv" --split "$split" --by system --clusters speaker \
+        -o "$out/report-$split"
+done
+
+[ -n "$COMPACT" ] || exit 0
+# The compact HuBERT: pre-trained on the human speech alone, then fine-tuned.
+$VOXFIDE select "$out/train.csv" -o "$out/human.csv" --keep label=bonafide
 if [ ! -e "$out/ssl/pretraining.json" ]; then
     resume=$([ -d "$out/ssl/run" ] && echo --resume || true)
     # shellcheck disable=SC2086  # several options
@@ -27,36 +61,15 @@ if [ ! -e "$out/ssl/pretraining.json" ]; then
         --batch-seconds 24 --crop-seconds 6 --lr 7e-4 --warmup 0.05 --unmasked-weight 0.5 --conv-gradient 1 \
         --mask-prob 0.5 --mix-prob 0.3 --noise-share 0.4
 fi
-
-# Further attacks: a third of the human speech made anew by one of seven vocoders. Then every utterance a second
-# time, as channels change it.
-$VOXFIDE augment "$out/train.csv" -o "$out/copies" --apply copy-synthesis --label bonafide --fraction 0.35 \
-    --keep-original
-$VOXFIDE augment "$out/copies/manifest.csv" -o "$out/channels" --apply "$channel" --keep-original --seed 1
-$VOXFIDE select "$out/channels/manifest.csv" "$out/test.csv" -o "$out/all.csv" --keep split=train --keep split=dev
-
-# The members.
-[ -e "$out/moments/config.json" ] || $VOXFIDE train "$out/all.csv" -o "$out/moments" \
-    --frontend lfcc-moments --backend kernel --balance system
+$VOXFIDE select "$out/once/manifest.csv" "$out/test.csv" -o "$out/once.csv" --keep split=train --keep split=dev
 if [ ! -e "$out/compact/config.json" ]; then
     resume=$([ -d "$out/compact" ] && echo --resume || true)
-    $VOXFIDE finetune "$out/all.csv" -o "$out/compact" --frontend "$out/ssl" $resume --precision "$PRECISION" \
+    # shellcheck disable=SC2086
+    $VOXFIDE finetune "$out/once.csv" -o "$out/compact" --frontend "$out/ssl" $resume --precision "$PRECISION" \
         --epochs "$EPOCHS" --batch-size 16 --crop 2 --learning-rate 3e-4 --weight-decay 0.01 --train-convolutions \
         --class-weights balanced
 fi
-
-# Half precision, scores of the development set, fusion, calibration, domain.
-for member in moments compact; do
-    $VOXFIDE shrink "$out/$member" -o "$out/small-$member"
-    $VOXFIDE score "$out/small-$member" "$out/test.csv" --split dev -o "$out/dev-$member.tsv"
+for split in dev eval; do
+    $VOXFIDE score "$out/compact" "$out/test.csv" --split "$split" -o "$out/compact-$split.tsv"
+    $VOXFIDE evaluate "$out/compact-$split.tsv" --key "$out/test.csv" --split "$split" --clusters speaker
 done
-$VOXFIDE fuse "$out/dev-moments.tsv" "$out/dev-compact.tsv" --key "$out/test.csv" --split dev --groups speaker \
-    --prior 0.5 --C 1 -o "$out/fusion.json"
-$VOXFIDE ensemble "$out/small-moments" "$out/small-compact" --fusion "$out/fusion.json" -o "$out/detector"
-$VOXFIDE score "$out/detector" "$out/test.csv" --split dev -o "$out/dev.tsv"
-$VOXFIDE calibrate "$out/detector" "$out/dev.tsv" --key "$out/test.csv" --split dev --groups speaker
-$VOXFIDE domain "$out/detector" "$out/train.csv" --groups speaker --augment "$channel"
-
-# The last word.
-$VOXFIDE score "$out/detector" "$out/test.csv" --split eval -o "$out/eval.tsv"
-$VOXFIDE evaluate "$out/eval.tsv" --key "$out/test.csv" --split eval --by system --clusters speaker -o "$out/report"
