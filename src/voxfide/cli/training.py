@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,10 +26,10 @@ from voxfide.cli.commands import (
     pairs,
     plain_value,
 )
+from voxfide.cli.training_run import Run
 from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
-    from voxfide.backends.neural import NeuralBackend
     from voxfide.frontends.base import Frontend
     from voxfide.manifest import Manifest
     from voxfide.training import TrainingSet, TrainResult
@@ -203,7 +202,7 @@ def train(
     sets = choose_sets(rows, split, dev_split)
     model = make_frontend(frontend, layers, frontend_option, revision, device, precision)
     if isinstance(head, NeuralBackend) and settings is not None:
-        run = _Run(
+        run = Run(
             out, store, resume, mixed_precision, tensorboard, disk_budget, workers, batch_seconds, strict
         )
         result = run.train(sets, model, head, settings, seed, long, _chooser(augment, rows, seed))
@@ -310,78 +309,6 @@ def _fit(
             sets, frontend, head, store=store, pool=pool, make_extractor=make, on_start=bar.start,
             balance=balance, cross_validate=cross_validate,
         )  # fmt: skip
-
-
-class _Run:
-    """A run of training batch by batch, in a folder beside the detector until it has come to its end."""
-
-    def __init__(
-        self,
-        out: Path,
-        store: Path | None,
-        resume: bool,
-        mixed_precision: str,
-        tensorboard: bool,
-        disk_budget: float,
-        workers: int | None,
-        batch_seconds: float | None,
-        strict: bool,
-    ) -> None:
-        if mixed_precision not in ("no", "bf16"):
-            raise UsageError(f"--mixed-precision {mixed_precision!r} (expected no or bf16)")
-        self.out, self.store, self.tensorboard = out, store, tensorboard
-        self.folder = out.with_name(out.name + ".run")
-        self.mixed_precision, self.disk_budget = mixed_precision, disk_budget
-        self.workers, self.batch_seconds, self.strict = workers, batch_seconds, strict
-        self.is_main = os.environ.get("RANK", "0") == "0"
-        if self.is_main and self.folder.exists() and not resume:
-            raise UsageError(
-                f"{self.folder}: holds a training run that has not come to its end "
-                "(expected --resume to go on with it, or delete it)"
-            )
-
-    def train(
-        self,
-        sets: tuple[TrainingSet, TrainingSet | None],
-        frontend: Frontend,
-        head: NeuralBackend,
-        settings: TrainSettings,
-        seed: int,
-        long: str,
-        augment: Augment | None,
-    ) -> TrainResult:
-        """Trains; the journal ends up in the detector's folder."""
-        from voxfide.training.frames import FeatureOptions, train_frames
-        from voxfide.training.journal import FILE_NAME, make_accelerator
-
-        accelerator = make_accelerator(
-            self.out,
-            mixed_precision=self.mixed_precision,
-            tensorboard=self.tensorboard,
-            cpu=frontend.device.type == "cpu",
-            unused_parameters=head.name != "ffn",
-        )
-        with console.progress("features") as bar:
-            options = FeatureOptions(
-                disk_budget=self.disk_budget * 1e9,
-                augment=augment,
-                workers=self.workers,
-                batch_seconds=self.batch_seconds,
-                strict=self.strict,
-                store=self.store,
-                progress=bar,
-                on_start=bar.start,
-            )
-            result = train_frames(
-                sets, frontend, head, settings, self.folder,
-                seed=seed, long=long, accelerator=accelerator, options=options, say=console.say,
-            )  # fmt: skip
-        accelerator.end_training()
-        if not self.is_main:
-            raise typer.Exit
-        self.out.mkdir(parents=True, exist_ok=True)
-        (self.folder / FILE_NAME).replace(self.out / FILE_NAME)
-        return result
 
 
 def _save(result: TrainResult, out: Path, weights: str) -> None:

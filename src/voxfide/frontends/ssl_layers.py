@@ -163,16 +163,24 @@ class PositionalConv(nn.Module):
         owner = torch.repeat_interleave(torch.arange(len(frames), device=x.device), lengths)
         place = torch.arange(len(x), device=x.device) + owner * gap
         spaced = x.new_zeros(len(x) + (len(frames) + 1) * gap, x.shape[1]).index_copy(0, place + gap, x)
-        plain = x.device.type == "cpu" and x.dtype == torch.float32
-        plain = plain and not torch.is_autocast_enabled("cpu")
-        if plain and not torch.is_grad_enabled():
-            y = self._by_fft(spaced)
-        elif plain and kernel <= FFT_BLOCK // 2:
-            conv = self.conv
-            y = LongConv.apply(spaced.T.contiguous(), conv.weight, conv.bias, conv.groups).T
-        else:
-            y = self.conv(spaced.T[None])[0].T
+        on_cpu = x.device.type == "cpu"
+        y = self._on_cpu(spaced).to(x.dtype) if on_cpu else self.conv(spaced.T[None])[0].T
         return self.activation(y.index_select(0, place))
+
+    def _on_cpu(self, spaced: Tensor) -> Tensor:
+        """In single precision, whatever is asked for around it: it costs less so, and on processors with AMX
+        the grouped convolution of bfloat16 is wrong where a group has fewer than 16 channels (torch 2.13:
+        errors as large as the values, in the forward pass alone)."""
+        conv = self.conv
+        with torch.autocast("cpu", enabled=False):
+            spaced = spaced.float()
+            if not torch.is_grad_enabled():
+                return self._by_fft(spaced)
+            if conv.kernel_size[0] <= FFT_BLOCK // 2:
+                made: Tensor = LongConv.apply(spaced.T.contiguous(), conv.weight, conv.bias, conv.groups)
+                return made.T
+            whole: Tensor = conv(spaced.T[None])[0].T
+            return whole
 
     def _by_fft(self, spaced: Tensor) -> Tensor:
         """Overlap-save: 5 to 20 times fewer operations than the 128-tap convolution itself."""
