@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CORPUS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test check bench clean
@@ -18,7 +19,16 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 
 bench: $(VENV)/.test
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for script in benchmarks/*.py; do \
+	    case $$script in \
+	    */sounds.py) continue ;; \
+	    */conditions.py | */domain.py) set -- --corpus "$(CORPUS)" ;; \
+	    */splices.py) set -- --corpus "$(CORPUS)/manifest.csv" ;; \
+	    *) set -- ;; \
+	    esac; \
+	    [ "$$*" ] && [ -z "$(CORPUS)" ] && { echo "$$script: needs a corpus (make bench CORPUS=FOLDER)"; continue; }; \
+	    $(BIN)/python $$script "$$@" || exit 1; \
+	done
 
 $(VENV)/.core: pyproject.toml constraints.txt
 	@echo "Installing voxfide into $(VENV): a few minutes the first time"

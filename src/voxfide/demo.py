@@ -36,7 +36,7 @@ TINY_SSL = {
 
 
 def run_demo(out: Path, seed: int, say: Say, progress: MakeProgress) -> Path:
-    """Builds the corpus, trains two detectors, evaluates both and tries one on two files.
+    """Builds the corpus, trains two detectors, evaluates both, tries one on two files and the bundled on one.
 
     Args:
         out: folder for everything; a second run reuses what is there.
@@ -47,10 +47,10 @@ def run_demo(out: Path, seed: int, say: Say, progress: MakeProgress) -> Path:
     Returns:
         The path of the report.
     """
-    say("1/5 corpus: synthesising speech-like signals and attacks on them")
+    say("1/6 corpus: synthesising speech-like signals and attacks on them")
     key = _corpus(out / "corpus", seed, progress)
     manifest = Manifest.read(key).require_valid(check_files=True)
-    say("2/5 a small SSL checkpoint with random weights, in the form real ones have on disk")
+    say("2/6 a small SSL checkpoint with random weights, in the form real ones have on disk")
     checkpoint = random_checkpoint(out / "tiny-wavlm-random", seed)
 
     done: dict[str, Evaluated] = {}
@@ -58,17 +58,20 @@ def run_demo(out: Path, seed: int, say: Say, progress: MakeProgress) -> Path:
     for step, (name, frontend) in enumerate(
         {"lfcc": "lfcc", "tiny-wavlm-random": str(checkpoint)}.items(), 3
     ):
-        say(f"{step}/5 {name}: embed, train, score, evaluate")
+        say(f"{step}/6 {name}: embed, train, score, evaluate")
         detectors[name], scores = _train_and_score(out, name, frontend, manifest, progress)
         done[name] = evaluate_files(scores, key, ["system", "attack"], "eval", strict=True)
         write_evaluation(out / f"report-{name}", done[name], players=True)
 
-    say("5/5 detect: one file of each class with the lfcc detector\n")
+    say("5/6 detect: one file of each class with the lfcc detector\n")
     print(_summary(done))
     print(breakdown_table_short(done["lfcc"]))
     _detect_one_of_each(manifest, detectors["lfcc"])
+    say("\n6/6 the bundled detector on one of them, as `voxfide detect` tells it\n")
+    page = _detect_with_the_bundled(manifest, out)
     print(f"\n{NOTICE}\n")
     report = out / "report-lfcc" / "report.html"
+    print(f"report on the recording: {page}")
     print(f"report: {report}")
     return report
 
@@ -163,3 +166,23 @@ def _detect_one_of_each(manifest: Manifest, detector: Detector) -> None:
         path = part.filter(label=label).audio_paths()[0]
         found = detector.detect(path)
         print(f"{path.name} ({label}): {found.verdict(detector.threshold)}, score {found.score:+.3f}")
+
+
+def _detect_with_the_bundled(manifest: Manifest, out: Path) -> Path:
+    """Prints what the bundled detector says of a spoofed file, and writes the report on it; its path."""
+    from dataclasses import replace
+
+    from voxfide.analysis.explain import explain
+    from voxfide.analysis.recording import analyse, facts_of
+    from voxfide.analysis.settings import AnalysisSettings
+    from voxfide.cli.reading import told
+    from voxfide.detectors import BUNDLED, load_detector
+    from voxfide.report.recording import write_recording_report
+
+    detector = load_detector(BUNDLED)
+    path = manifest.split("eval").filter(label=SPOOF).audio_paths()[0]
+    # Not every signal of the demo passes for speech: all of it is scored.
+    settings = AnalysisSettings(min_speech=0.0)
+    found = analyse(path, detector, settings, facts=facts_of(detector, BUNDLED))
+    print(told(found))
+    return write_recording_report(out / "recording.html", replace(found, why=explain(path, detector, found)))
