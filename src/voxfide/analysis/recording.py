@@ -205,7 +205,7 @@ class RecordingAnalyser:
             probability=self.rule.probability(score),
             prior=self.rule.prior,
             verdict=verdict,
-            rule=self.rule.to_json(),
+            rule=self.rule.to_json() | self.settings.stated(),
             reasons=found,
             windows=tuple(self.windows),
             speech=tuple(self._listener.meter.segments),

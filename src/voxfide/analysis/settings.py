@@ -55,6 +55,11 @@ class AnalysisSettings:
         """The hop of the second pass: as stated, or half of its window."""
         return self.fine_hop if self.fine_hop is not None else (self.fine_window or 0.0) / 2
 
+    def stated(self) -> dict[str, float]:
+        """What an analysis states of its windows, in seconds; the second pass only where there is one."""
+        found = {"window_s": self.window, "hop_s": self.hop, "min_speech_s": self.min_speech}
+        return found if self.fine_window is None else {**found, "fine_window_s": self.fine_window}
+
     def to_json(self) -> dict[str, Any]:
         """Plain numbers."""
         return asdict(self)

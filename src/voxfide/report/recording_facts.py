@@ -132,14 +132,11 @@ def repeat_blocks(analysis: Analysis, command: str | None) -> list[Block]:
 
 
 def default_command(analysis: Analysis) -> str:
-    """A command that repeats the analysis in the folder of the file, with the rule stated in full.
-
-    Windows and hops are not known to an analysis: the command leaves them at their defaults.
-    """
+    """A command that repeats the analysis in the folder of the file, with rule and windows stated in full."""
     words = ["voxfide", "detect", printable(file_name(analysis.path))]
     if analysis.detector.name != "bundled":
         words += ["--detector", printable(analysis.detector.name)]
-    for key, option in _OPTIONS.get(str(analysis.rule.get("kind")), {}).items():
+    for key, option in {**_OPTIONS.get(str(analysis.rule.get("kind")), {}), **_WINDOWS}.items():
         value = analysis.rule.get(key)
         if isinstance(value, int | float):
             words += [option, repr(float(value)).removesuffix(".0")]
@@ -158,6 +155,14 @@ _OPTIONS: Final = {
     "threshold": {"prior": "--prior", "bonafide_from": "--threshold"},
 }
 """Kind of rule → its entries that are options of ``voxfide detect``."""
+
+_WINDOWS: Final = {
+    "window_s": "--window",
+    "hop_s": "--hop",
+    "min_speech_s": "--min-speech",
+    "fine_window_s": "--fine",
+}
+"""The same of how a recording was cut."""
 
 
 def conditions_table(conditions: Conditions) -> Table:
@@ -236,6 +241,10 @@ RULE: Final = {
     "c_fa": "Cost of accepting a spoof",
     "c_inconclusive": "Cost of no verdict",
     "joining": "Score of the recording",
+    "window_s": "Window, seconds",
+    "hop_s": "From one window to the next, seconds",
+    "min_speech_s": "Speech that a window needs, seconds",
+    "fine_window_s": "Window of the second pass, seconds",
 }
 """Names of what a rule states; another entry is called by its key."""
 
