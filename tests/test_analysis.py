@@ -101,7 +101,10 @@ def test_what_is_known_of_speech_stays_true(probabilities, padding, min_silence,
         assert until >= last, "what was known was forgotten"
         last = until
         lag = upto * WINDOW - until
-        assert lag <= (rule.min_speech + rule.min_silence + 2 * rule.padding) * RATE + 2 * WINDOW
+        # After a fall, windows between the two thresholds decide nothing, as silero-vad has it.
+        hovering = sum(rule.leave <= p < rule.enter for p in probabilities[:upto])
+        settling = (rule.min_speech + rule.min_silence + 2 * rule.padding) * RATE
+        assert lag <= settling + (2 + hovering) * WINDOW
 
 
 # --- windows

@@ -102,7 +102,8 @@ class Hysteresis:
         Returns:
             Stretches in samples, the last as far as it has come; and the sample up to which they, with
             the segments given out before, are all the speech there is. It stays behind the windows judged
-            by no more than ``min_speech``, ``min_silence`` and the padding together.
+            by no more than ``min_speech``, ``min_silence``, the padding and two windows together; by more
+            only while probabilities hover between ``leave`` and ``enter`` after a fall: that decides nothing.
         """
         now, padding = self._windows * WINDOW, self._padding
         heard = now if self._fall is None else self._fall
