@@ -141,7 +141,8 @@ class ConditionMeter:
         """What is sure of the segments still open, and the time up to which all speech is known.
 
         Together with :attr:`segments` this is the speech up to that time, which follows the end of what
-        was pushed by some 4.5 s at most, and does so in steps that do not depend on the chunks.
+        was pushed by some 4.5 s (by more while the detector hovers, see
+        :meth:`~voxfide.conditions.speech.Hysteresis.known`), in steps that do not depend on the chunks.
         """
         return self._speech.known()
 

@@ -180,8 +180,8 @@ class SpeechDetector:
     def known(self) -> tuple[list[Segment], Seconds]:
         """What is sure of the segments still open, and the time up to which all speech is known.
 
-        See :meth:`Hysteresis.known`; that time stays behind what was pushed by 3 s at most with the
-        default rule.
+        See :meth:`Hysteresis.known`; with the default rule that time stays behind what was pushed by 3 s, and
+        by more only where that says so.
         """
         stretches, until = self._hysteresis.known()
         return [_seconds(s) for s in stretches], until / SAMPLE_RATE

@@ -77,6 +77,29 @@ def dct_matrix(n_inputs: int, n_outputs: int) -> Tensor:
     return matrix
 
 
+def frame_count(n_samples: int, settings: LfccSettings) -> int:
+    """Windows of a signal; a last one that it fills only in part counts."""
+    return max(0, math.ceil((n_samples - settings.window_samples) / settings.hop_samples)) + 1
+
+
+def framed(signal: Tensor, settings: LfccSettings) -> Tensor:
+    """Windows ``(frames, window samples)`` of ``(samples,)``, the last completed with zeros."""
+    n_frames = frame_count(len(signal), settings)
+    missing = (n_frames - 1) * settings.hop_samples + settings.window_samples - len(signal)
+    return F.pad(signal, (0, missing)).unfold(0, settings.window_samples, settings.hop_samples)
+
+
+def emphasised(waveform: Tensor, factor: float) -> Tensor:
+    """``x[t] - factor x[t - 1]``, with the first sample as it is."""
+    return torch.cat([waveform[:1], waveform[1:] - factor * waveform[:-1]])
+
+
+def with_deltas(static: Tensor, frames: Sequence[int]) -> Tensor:
+    """Packed coefficients, their deltas, and the deltas of these, ``(sum of frames, 3 dim)``."""
+    velocity = delta(static, frames)
+    return torch.cat([static, velocity, delta(velocity, frames)], dim=1)
+
+
 def delta(features: Tensor, frames: Sequence[int]) -> Tensor:
     """``x[t + 1] - x[t - 1]`` of packed utterances ``(sum of frames, dim)``, the ends of each repeated."""
     ends = torch.tensor(frames, device=features.device).cumsum(0)
@@ -121,8 +144,7 @@ class Lfcc(Frontend):
 
     def n_frames(self, n_samples: int) -> int:
         """A last frame that the signal fills only in part is completed with zeros."""
-        s = self.parameters_of_analysis
-        return max(0, math.ceil((n_samples - s.window_samples) / s.hop_samples)) + 1
+        return frame_count(n_samples, self.parameters_of_analysis)
 
     def settings(self) -> dict[str, Any]:
         return asdict(self.parameters_of_analysis)
@@ -130,21 +152,11 @@ class Lfcc(Frontend):
     def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
         """Yields the one layer, ``(sum of frames, dim)``."""
         s = self.parameters_of_analysis
-        framed = [self._frames(w) for w in waveforms]
-        sizes = [len(f) for f in framed]
-        power = torch.fft.rfft(torch.cat(framed) * self.window, n=s.n_fft).abs().square()
+        windows = [framed(emphasised(w, s.pre_emphasis), s) for w in waveforms]
+        sizes = [len(f) for f in windows]
+        power = torch.fft.rfft(torch.cat(windows) * self.window, n=s.n_fft).abs().square()
         static = torch.log10(power @ self.filterbank + LOG_FLOOR) @ self.dct
-        if s.deltas:
-            velocity = delta(static, sizes)
-            static = torch.cat([static, velocity, delta(velocity, sizes)], dim=1)
-        yield static
-
-    def _frames(self, waveform: Tensor) -> Tensor:
-        """Pre-emphasised windows ``(frames, window samples)``."""
-        s = self.parameters_of_analysis
-        emphasised = torch.cat([waveform[:1], waveform[1:] - s.pre_emphasis * waveform[:-1]])
-        missing = (self.n_frames(len(waveform)) - 1) * s.hop_samples + s.window_samples - len(waveform)
-        return F.pad(emphasised, (0, missing)).unfold(0, s.window_samples, s.hop_samples)
+        yield with_deltas(static, sizes) if s.deltas else static
 
 
 def make(name: str, n_layers: int | None, *, revision: str | None, precision: str, **options: Any) -> Lfcc:

@@ -9,17 +9,22 @@ windows follow the pulses of the voice, long ones resolve its harmonics; vocoder
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from voxfide.errors import UsageError
 from voxfide.frontends.frozen import UtteranceFrontend
-from voxfide.frontends.lfcc import LfccSettings, dct_matrix, delta, linear_filterbank
+from voxfide.frontends.lfcc import (
+    LfccSettings,
+    dct_matrix,
+    emphasised,
+    framed,
+    linear_filterbank,
+    with_deltas,
+)
 
 RESOLUTIONS = (
     (20.0, 10.0, 512, 20, 20),
@@ -98,23 +103,18 @@ class MomentEncoder(nn.Module):
 
     def forward(self, waveform: Tensor) -> Tensor:
         """Standard deviations, then kurtoses, both as logarithms, resolution by resolution."""
-        emphasised = torch.cat([waveform[:1], waveform[1:] - self.config.pre_emphasis * waveform[:-1]])
-        parts = [
-            moments(self._cepstra(number, s, emphasised)) for number, s in enumerate(self.config.analyses)
-        ]
+        signal = emphasised(waveform, self.config.pre_emphasis)
+        parts = [moments(self._cepstra(number, s, signal)) for number, s in enumerate(self.config.analyses)]
         return torch.cat(parts)
 
-    def _cepstra(self, number: int, s: LfccSettings, emphasised: Tensor) -> Tensor:
+    def _cepstra(self, number: int, s: LfccSettings, signal: Tensor) -> Tensor:
         """``(frames, 3 coefficients)``; a last frame that is filled only in part is completed with zeros."""
-        n_frames = max(0, math.ceil((len(emphasised) - s.window_samples) / s.hop_samples)) + 1
-        missing = (n_frames - 1) * s.hop_samples + s.window_samples - len(emphasised)
-        framed = F.pad(emphasised, (0, missing)).unfold(0, s.window_samples, s.hop_samples)
-        spectrum = torch.fft.rfft(framed * self.get_buffer(f"window{number}"), n=s.n_fft)
+        windows = framed(signal, s)
+        spectrum = torch.fft.rfft(windows * self.get_buffer(f"window{number}"), n=s.n_fft)
         power = (spectrum.real.square() + spectrum.imag.square()) @ self.get_buffer(f"filterbank{number}")
         level = torch.log10(power + FLOOR * power.mean() + SILENCE)
         static = level @ self.get_buffer(f"dct{number}")
-        velocity = delta(static, [n_frames])
-        return torch.cat([static, velocity, delta(velocity, [n_frames])], dim=1)
+        return with_deltas(static, [len(windows)])
 
 
 def moments(frames: Tensor) -> Tensor:

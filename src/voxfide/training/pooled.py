@@ -58,6 +58,18 @@ class TrainingSet:
         ClassCounts.of(is_bonafide, f"readable part of the {self.name} set")
         return [i for i, held in zip(ids, kept, strict=True) if held], is_bonafide
 
+    def values(self, column: str, is_held: Callable[[str], bool]) -> np.ndarray:
+        """A column, as text, of the same rows.
+
+        Raises:
+            UsageError: no such column.
+        """
+        if column not in self.manifest.columns:
+            columns = ", ".join(self.manifest.columns)
+            raise UsageError(f"{self.manifest.source}: no column {column!r} (columns: {columns})")
+        kept = np.array([is_held(i) for i in self.manifest.column("utterance_id")], dtype=bool)
+        return self.manifest.strings(column)[kept]
+
 
 @dataclass(frozen=True)
 class TrainResult:
@@ -125,10 +137,7 @@ def train(
         )
         for s in present
     ]  # fmt: skip
-    weights = None
-    if balance is not None:
-        failed = {failure.utterance_id for failure in results[0].failures}
-        weights = balance.weights(train_set, lambda i: i not in failed)
+    weights = None if balance is None else balance.weights(train_set, _was_embedded(results[0]))
     features, is_bonafide = _examples(train_set, results[0])
     backend.fit(features, is_bonafide, weights)
     held_out = None
@@ -158,13 +167,9 @@ def _cross_validated(
     column: str,
     n_folds: int,
 ) -> OutOfFold:
-    if column not in part.manifest.columns:
-        raise UsageError(f"{part.manifest.source}: no column {column!r} to cross-validate by")
-    failed = {failure.utterance_id for failure in embedded.failures}
-    ids, is_bonafide = part.readable(lambda i: i not in failed)
-    kept = set(ids)
-    rows = [n for n, i in enumerate(part.manifest.column("utterance_id")) if i in kept]
-    groups = part.manifest.strings(column)[rows]
+    is_held = _was_embedded(embedded)
+    ids, is_bonafide = part.readable(is_held)
+    groups = part.values(column, is_held)
     scores, n_folds = out_of_fold(backend, features, is_bonafide, groups, weights, n_folds)
     return OutOfFold(ids, scores, is_bonafide, column, n_folds)
 
@@ -199,21 +204,13 @@ class Balance:
         Raises:
             UsageError: a column that the manifest lacks, or shares of values that no row has.
         """
-        wanted = [self.column, *([self.share_column] if self.share_column else [])]
-        if missing := [c for c in wanted if c not in part.manifest.columns]:
-            raise UsageError(
-                f"{part.manifest.source}: no column {', '.join(map(repr, missing))} to balance by (columns: "
-                f"{', '.join(part.manifest.columns)})"
-            )
-        ids, is_bonafide = part.readable(is_held)
-        kept = set(ids)
-        rows = [n for n, i in enumerate(part.manifest.column("utterance_id")) if i in kept]
-        fine = part.manifest.strings(self.column)[rows]
-        coarse = part.manifest.strings(self.share_column)[rows] if self.share_column else None
+        fine = part.values(self.column, is_held)
+        coarse = part.values(self.share_column, is_held) if self.share_column else None
+        _, is_bonafide = part.readable(is_held)
         unknown = sorted(set(self.shares) - set([] if coarse is None else coarse.tolist()))
         if unknown:
             raise UsageError(f"{part.manifest.source}: no row has {self.share_column} {', '.join(unknown)}")
-        weights = np.zeros(len(rows))
+        weights = np.zeros(len(fine))
         for of_class in (is_bonafide, ~is_bonafide):
             values = [None] if coarse is None else sorted(set(coarse[of_class].tolist()))
             for value in values:
@@ -222,14 +219,19 @@ class Balance:
                 _, member, sizes = np.unique(fine[group], return_inverse=True, return_counts=True)
                 own = sizes[member] ** -0.5
                 weights[group] = share * own / own.sum()
-            weights[of_class] *= len(rows) / 2 / weights[of_class].sum()
+            weights[of_class] *= len(fine) / 2 / weights[of_class].sum()
         return weights
+
+
+def _was_embedded(embedded: EmbedResult) -> Callable[[str], bool]:
+    """Whether an utterance's features are there, by its id."""
+    failed = {failure.utterance_id for failure in embedded.failures}
+    return lambda utterance_id: utterance_id not in failed
 
 
 def _examples(part: TrainingSet, embedded: EmbedResult) -> tuple[np.ndarray, BoolArray]:
     """Features ``(utterances, layers, dim)`` and classes of the rows that could be read."""
-    failed = {failure.utterance_id for failure in embedded.failures}
-    ids, is_bonafide = part.readable(lambda i: i not in failed)
+    ids, is_bonafide = part.readable(_was_embedded(embedded))
     return embedded.store.matrix(ids), is_bonafide
 
 
