@@ -33,7 +33,7 @@ bench: $(VENV)/.test
 $(VENV)/.core: pyproject.toml constraints.txt
 	@echo "Installing voxfide into $(VENV): a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) -e .
+	$(INSTALL) -e ".[full]"
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.core

@@ -28,7 +28,7 @@ from voxfide.calibration import CalibrationRecord, create_calibration
 from voxfide.corpora.selftest.speaker import Speaker, generator
 from voxfide.corpora.selftest.synthesis import synthesise_utterance
 from voxfide.detector import Detector
-from voxfide.extraction import pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends import create_frontend
 from voxfide.serve.server import listen, server_of
 from voxfide.serve.service import Service

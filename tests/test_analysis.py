@@ -46,7 +46,7 @@ def run_stream(signal, cuts=(), options=None):
 class Counting:
     """A detector whose score is the mean square in dB: says what was scored."""
 
-    calibration = domain = None
+    calibration = domain = speech = None
     threshold = 0.0
     score_kind = "uncalibrated"
 

@@ -229,7 +229,7 @@ def test_speech_rule_is_checked():
 def test_missing_package_and_damaged_weights_say_so(monkeypatch, tmp_path):
     silero = pytest.importorskip("voxfide.conditions.silero")
     monkeypatch.setattr(silero, "find_spec", lambda name: None)
-    with pytest.raises(MissingDependencyError, match="pip install silero-vad"):
+    with pytest.raises(MissingDependencyError, match=r"pip install 'voxfide\[full\]'"):
         silero.load_network.__wrapped__()
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "silero_vad.jit").write_bytes(b"not a model")

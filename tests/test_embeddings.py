@@ -25,7 +25,8 @@ from small_corpus import JUNK, clip, replace_audio, write_corpus
 from voxfide.audio import load_audio
 from voxfide.embeddings import EmbeddingStore, embed
 from voxfide.errors import AudioError, ManifestError, StoreError, UsageError
-from voxfide.extraction import Extractor, frame_features, pooled_features
+from voxfide.extraction import Extractor
+from voxfide.features import frame_features, pooled_features
 from voxfide.files import exclusive
 from voxfide.frontends import create_frontend
 from voxfide.jobs import FileState, Row, missing_rows, shards_of

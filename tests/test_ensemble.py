@@ -27,7 +27,7 @@ from voxfide.ensemble import EnsembleDetector
 from voxfide.ensemble.passes import passes_of, scores_of_stream
 from voxfide.ensemble.sharing import FirstLayers, share_frontends
 from voxfide.errors import AudioError, AudioTooShortError, CheckpointError, UsageError
-from voxfide.extraction import pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends import create_frontend
 from voxfide.frontends.checkpoint import ModelSource, load_encoder
 from voxfide.frontends.ssl import SSLFrontend
@@ -477,7 +477,7 @@ def test_the_command_refuses_what_is_no_ensemble(members, tmp_path, monkeypatch,
     assert not (tmp_path / "E").exists()
     assert run_here(monkeypatch, *made, tmp_path / "0", tmp_path / "1") == 0
     assert run_here(monkeypatch, *made, tmp_path / "E", tmp_path / "1", "--force") == 2
-    assert "is an ensemble itself" in capsys.readouterr().err
+    assert "is an ensemble (expected a detector: name its members)" in capsys.readouterr().err
 
 
 @needs_shared("corpus")

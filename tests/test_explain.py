@@ -24,7 +24,7 @@ from voxfide.conditions import Segment
 from voxfide.detector import Detector
 from voxfide.ensemble import EnsembleDetector
 from voxfide.errors import AudioNotFoundError, AudioTooShortError, UsageError
-from voxfide.extraction import pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.fusion import FusedSystem, FusionOptions, FusionRecord

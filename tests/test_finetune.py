@@ -94,6 +94,16 @@ def test_what_is_left_behind(tuned):
     assert "AutoModelForAudioClassification" in card
 
 
+def test_a_finished_run_that_is_resumed_gives_its_result(tuned, base, corpus):
+    out, result = tuned
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+    settings = FinetuneSettings(epochs=6, select_by="loss", **FAST, **STILL)
+    again = run(corpus, base / "xls-r", out, settings, n_layers=2, resume=True)
+    assert again.best == result.best
+    assert again.detector.threshold == result.detector.threshold
+    assert before == {p: p.stat().st_mtime_ns for p in out.rglob("*") if p.is_file() and p.name != ".lock"}
+
+
 def test_transformers_gives_the_same_probabilities(tuned, corpus, tmp_path, monkeypatch):
     import transformers
 

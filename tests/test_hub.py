@@ -100,6 +100,24 @@ def test_published_detector_by_hub_id(repository, tmp_path):
         assert json.loads(done.stdout)["score"] == pytest.approx(local.score, rel=1e-6)
 
 
+def test_exported_detector_by_hub_id(tmp_path):
+    pytest.importorskip("onnxruntime")
+    pytest.importorskip("onnx")
+    from exported_folder import write_exported
+    from voxfide.detectors import load_detector
+
+    folder = write_exported(tmp_path / "published", calibrated=True)
+    sf.write(tmp_path / "x.wav", 0.1 * np.sin(np.arange(8000) * 0.1), 16000)
+    code = "import sys; sys.modules['torch'] = None; from voxfide.cli import main; main()"
+    with serve({"acme/exported": folder}) as (address, _):
+        done = run(
+            code, "detect", tmp_path / "x.wav", "--detector", "acme/exported", "--json", "--min-speech", "0",
+            hub=address, home=tmp_path / "home",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["score"] == load_detector(folder).detect(tmp_path / "x.wav").score
+
+
 @pytest.mark.parametrize(
     ("name", "said"),
     [

@@ -12,7 +12,7 @@ from voxfide.calibration import CalibrationRecord, create_calibration
 from voxfide.corpora.selftest.generate import _speaker
 from voxfide.corpora.selftest.synthesis import synthesise_utterance
 from voxfide.detector import Detector
-from voxfide.extraction import pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends import create_frontend
 from voxfide.types import SAMPLE_RATE
 

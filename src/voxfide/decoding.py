@@ -24,6 +24,7 @@ from types import TracebackType
 from typing import cast
 
 from voxfide.audio import Audio, load_audio
+from voxfide.cores import usable_cores
 from voxfide.errors import AudioError, DecoderCrashError, UsageError
 
 READ_AHEAD = 4
@@ -40,9 +41,7 @@ Decode = Callable[[Path, float | None], Decoded]
 
 def default_workers() -> int:
     """Half of the cores this process may use: decoding costs far less than analysis."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(16, cores // 2))
+    return max(1, min(16, usable_cores() // 2))
 
 
 def decode_one(path: Path, max_duration: float | None) -> Decoded:

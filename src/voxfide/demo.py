@@ -47,6 +47,8 @@ def run_demo(out: Path, seed: int, say: Say, progress: MakeProgress) -> Path:
     Returns:
         The path of the report.
     """
+    import voxfide.detector  # noqa: F401  an installation that cannot train is told so before any work
+
     say("1/6 corpus: synthesising speech-like signals and attacks on them")
     key = _corpus(out / "corpus", seed, progress)
     manifest = Manifest.read(key).require_valid(check_files=True)

@@ -14,54 +14,33 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
 
 from voxfide import __version__
-from voxfide.audio import AUDIO_SETTINGS, AudioInfo, AudioStream, stream_audio
+from voxfide.audio import AUDIO_SETTINGS, AudioStream, stream_audio
 from voxfide.backends.base import Backend
 from voxfide.backends.classifier import ClassifierBackend
 from voxfide.backends.neural import NeuralBackend
 from voxfide.calibration import CalibrationRecord
+from voxfide.conditions import SpeechModel
 from voxfide.crops import WHOLE, Crop
+from voxfide.detection import Detection
 from voxfide.detector_files import FORMAT, read_detector, write_calibration, write_detector
 from voxfide.detector_transformers import FORM as TRANSFORMERS_FORM
 from voxfide.domain import FILE_NAME as DOMAIN_FILE
 from voxfide.domain import DomainModel
 from voxfide.errors import AudioError, CheckpointError, UsageError
-from voxfide.extraction import Extractor, pooled_features
+from voxfide.extraction import Extractor
+from voxfide.features import pooled_features
 from voxfide.frontends.base import WINDOW, FrameStatistics, Frontend, tensors_digest
+from voxfide.head_scores import frame_extractor, frame_scores, piece_scorer
 from voxfide.hub import download, is_hub_id
-from voxfide.pieces import (
-    PieceScorer,
-    checked_waveforms,
-    chunk_seconds,
-    frame_extractor,
-    frame_scores,
-    pieces,
-)
-from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, Float64Array, PathLike
-
-
-@dataclass(frozen=True)
-class Detection:
-    """What a detector says of one recording.
-
-    Attributes:
-        score: higher = more bona fide; of a calibrated detector, a natural-log likelihood ratio.
-        info: what the decoder found.
-    """
-
-    path: str
-    score: float
-    info: AudioInfo
-
-    def verdict(self, threshold: float) -> str:
-        """``bonafide`` at or above the threshold, else ``spoof``."""
-        return BONAFIDE if self.score >= threshold else SPOOF
+from voxfide.pieces import checked_waveforms, chunk_seconds, pieces
+from voxfide.types import SAMPLE_RATE, Float64Array, PathLike
 
 
 @dataclass(eq=False)
@@ -91,6 +70,8 @@ class Detector(ModelHubMixin):
     raw_threshold: float = 0.0
     crop: Crop = WHOLE
     domain: DomainModel | None = None
+    speech: ClassVar[SpeechModel | None] = None
+    """The network that tells speech: that of silero-vad as it is installed."""
 
     def __post_init__(self) -> None:
         if self.pool not in self.backend.pools:
@@ -178,7 +159,7 @@ class Detector(ModelHubMixin):
         return float(self.score_features(features)[0])
 
     def _score_frames(self, stream: AudioStream, backend: NeuralBackend, path: str) -> Float64Array:
-        scorer = PieceScorer(self.frontend, [backend], self.crop)
+        scorer = piece_scorer(self.frontend, [backend], self.crop)
         for piece in pieces(stream, self.crop, self.frontend.min_samples):
             self.frontend.check_length(len(piece), path)
             scorer.hear(piece)
@@ -186,6 +167,15 @@ class Detector(ModelHubMixin):
         if not np.isfinite(scores).all():
             raise AudioError(path, "its features are not finite", "finite features")
         return scores
+
+    def layer_weights(self) -> Float64Array | None:
+        """Weights ``(layers,)`` that the back-end has learnt for the layers; None if it has learnt none."""
+        return self.backend.layer_weights() if isinstance(self.backend, NeuralBackend) else None
+
+    @property
+    def frame_threshold(self) -> float | None:
+        """Frame score from which a frame counts as bona fide; None where frames cannot be relied on."""
+        return getattr(self.backend, "frame_threshold", None)
 
     def facts(self) -> dict[str, str]:
         """What it is made of, for people."""

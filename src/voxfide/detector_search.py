@@ -31,7 +31,7 @@ class FoundDetector:
     Attributes:
         name: what ``--detector`` takes.
         source: ``bundled``, ``folder`` or ``hub cache``.
-        kind: ``detector`` or ``ensemble``.
+        kind: ``detector``, ``ensemble`` or ``exported``.
         made_of: front-end and back-end, or the members.
         n_bytes: size on disk.
         trained_on: sets with manifest, split and counts.
@@ -124,7 +124,10 @@ def _training(config: Mapping[str, Any]) -> Mapping[str, Any]:
 def _made_of(config: Mapping[str, Any]) -> str:
     if config.get("kind") == "ensemble":
         return ", ".join(str(member["name"]) for member in config["members"])
-    return f"{config['frontend']['name']} + {config['backend']['name']}"
+    made_of = f"{config['frontend']['name']} + {config['backend']['name']}"
+    if config.get("kind") == "exported":
+        return f"{made_of}, exported ({config['runtime']}, {config['precision']})"
+    return made_of
 
 
 def _with_children(place: Path) -> Iterator[Path]:
@@ -145,8 +148,10 @@ def _is_ours(folder: Path) -> bool:
 
 def _in_hub_cache() -> Iterator[tuple[str, Path]]:
     """Hub ids with the folders of their cached commits, the newest of each."""
-    from huggingface_hub import CacheNotFound, scan_cache_dir
-
+    try:
+        from huggingface_hub import CacheNotFound, scan_cache_dir
+    except ModuleNotFoundError:  # of an installation for exported detectors alone
+        return
     try:
         repositories = scan_cache_dir().repos
     except (CacheNotFound, OSError, ValueError):

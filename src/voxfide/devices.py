@@ -1,12 +1,15 @@
-"""Which device to compute on."""
+"""Which device to compute on, and how much at a time."""
 
 from __future__ import annotations
 
 import os
 
 from voxfide.errors import UsageError
+from voxfide.types import Seconds
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+_BATCH_SECONDS: dict[str, Seconds] = {"cpu": 40.0, "cuda": 320.0, "mps": 80.0}
 
 
 def resolve_device(name: str) -> str:
@@ -30,3 +33,8 @@ def resolve_device(name: str) -> str:
     if not there[kind]:
         raise UsageError(f"device {name!r}: PyTorch sees none on this machine (use --device cpu)")
     return name
+
+
+def batch_seconds_on(kind: str) -> Seconds:
+    """Audio in one batch on a kind of device: more costs memory, less leaves matrix products small."""
+    return _BATCH_SECONDS.get(kind, _BATCH_SECONDS["cpu"])

@@ -17,25 +17,30 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import numpy as np
 
 from voxfide.conditions import Reason
+from voxfide.domain_features import DIM, WINDOW, domain_features, features_of
 from voxfide.errors import CheckpointError, UsageError
 from voxfide.files import read_json_object
-from voxfide.types import SAMPLE_RATE, Float64Array, FloatArray, PathLike, Seconds
+from voxfide.types import Float64Array, FloatArray, PathLike
 
-if TYPE_CHECKING:
-    from voxfide.frontends.lfcc import Lfcc
+__all__ = [
+    "FAR",
+    "FILE_NAME",
+    "MIN_RECORDINGS",
+    "REDUCED_PERCENT",
+    "DomainMeter",
+    "DomainModel",
+    "domain_features",
+    "features_of",
+]
 
 FORMAT: Final = 1
 FILE_NAME: Final = "domain.json"
-
-WINDOW: Seconds = 4.0
-"""Piece of a recording that becomes one vector: the windows that a recording is analysed in by default."""
 
 REDUCED_PERCENT: Final = 99
 """A recording farther than this share of the training recordings deserves less trust ..."""
@@ -45,49 +50,8 @@ FAR: Final = 1.75
 was measured (docs/detect.md), and as far as noise, tones and held chords."""
 
 MIN_RECORDINGS: Final = 50
-_N_COEFFICIENTS: Final = 20
-_RANGE: Final = 3.0  # powers of ten between the loudest frame and the softest that counts
 _FOLDS: Final = 5
 _MOST: Final = 20.0  # robust standard deviations at which a number is cut off in the fit
-
-
-@cache
-def _lfcc() -> Lfcc:
-    from voxfide.frontends.lfcc import Lfcc
-
-    return Lfcc(deltas=False, n_coefficients=_N_COEFFICIENTS)
-
-
-def domain_features(waveform: FloatArray) -> Float64Array:
-    """``(39,)`` of one window ``(samples,)`` at 16 kHz.
-
-    Raises:
-        AudioTooShortError: shorter than 20 ms.
-    """
-    import torch
-
-    lfcc = _lfcc()
-    lfcc.check_length(len(waveform))
-    with torch.inference_mode():
-        signal = torch.from_numpy(np.ascontiguousarray(waveform, np.float32))
-        frames = next(lfcc.iter_layers([signal])).double().numpy()
-    level = frames[:, 0] / np.sqrt(_N_COEFFICIENTS)  # mean over the filters of log10 of their power
-    heard = frames[level >= level.max() - _RANGE]
-    return np.concatenate([heard.mean(axis=0)[1:], heard.std(axis=0)])
-
-
-def features_of(waveform: FloatArray) -> Float64Array:
-    """``(windows, 39)`` of a waveform of any length: consecutive windows of 4 s.
-
-    A rest shorter than half a window joins the one before it.
-
-    Raises:
-        AudioTooShortError: shorter than 20 ms.
-    """
-    size = round(WINDOW * SAMPLE_RATE)
-    starts = list(range(0, max(1, len(waveform) - size // 2), size))
-    ends = [*starts[1:], len(waveform)]
-    return np.stack([domain_features(waveform[a:b]) for a, b in zip(starts, ends, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -200,9 +164,8 @@ class DomainModel:
             centre, scale, precision, quantiles = (
                 np.asarray(values[key], np.float64) for key in ("centre", "scale", "precision", "quantiles")
             )
-            dim = 2 * _N_COEFFICIENTS - 1
             shapes = (centre.shape, scale.shape, precision.shape, quantiles.shape)
-            if shapes != ((dim,), (dim,), (dim, dim), (101,)):
+            if shapes != ((DIM,), (DIM,), (DIM, DIM), (101,)):
                 raise ValueError(f"arrays of shapes {shapes}")
             if not all(np.isfinite(a).all() for a in (centre, scale, precision, quantiles)):
                 raise ValueError("numbers that are not finite")

@@ -13,13 +13,15 @@ from pathlib import Path
 from voxfide.crops import WHOLE, Crop
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import StoreError
-from voxfide.extraction import Extracted, Extractor, run_shards
+from voxfide.extraction import Extracted, Extractor, Progress, run_shards
 from voxfide.files import exclusive, remove_temporaries, write_atomic
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import (
     SHARD_ROWS,
     Failure,
+    Row,
     failures_csv,
+    in_order_of,
     missing_rows,
     read_failures,
     rows_of,
@@ -63,6 +65,7 @@ def embed(
     shard_rows: int = SHARD_ROWS,
     on_start: Callable[[int, int], None] | None = None,
     crop: Crop = WHOLE,
+    progress: Progress | None = None,
 ) -> EmbedResult:
     """Adds to the store ``out`` whatever features of ``manifest`` it does not hold yet.
 
@@ -82,6 +85,8 @@ def embed(
         on_start: told how many utterances are missing and how many are there.
         crop: the part of every utterance that is analysed; an extractor that ``make_extractor``
             makes has the same.
+        progress: told of features as they come back, where ``engine`` works elsewhere; see
+            :func:`~voxfide.extraction.run_shards`.
 
     Raises:
         ManifestError: ids that are not unique, or other faults.
@@ -97,11 +102,11 @@ def embed(
         missing = missing_rows(rows, EmbeddingStore(folder).file_states())
         if on_start:
             on_start(sum(missing), len(rows) - sum(missing))
-        writer = _Writer(folder, info, shard_rows, {row.utterance_id for row in rows})
+        writer = _Writer(folder, info, shard_rows, rows)
         factory = make_extractor or (lambda: Extractor(frontend, pool, crop=crop))
         try:
             for extracted, failed in run_shards(
-                engine or LocalEngine(), factory, shards_of(rows, missing, shard_rows)
+                engine or LocalEngine(), factory, shards_of(rows, missing, shard_rows), progress
             ):
                 writer.add(extracted, failed)
         finally:
@@ -112,7 +117,7 @@ def embed(
 class _Writer:
     """Gathers outcomes into parts and the failures table."""
 
-    def __init__(self, folder: Path, info: StoreInfo, part_rows: int, ids: set[str]) -> None:
+    def __init__(self, folder: Path, info: StoreInfo, part_rows: int, rows: Sequence[Row]) -> None:
         self.failures: list[Failure] = []
         self.n_new = 0
         self._folder = folder
@@ -120,6 +125,8 @@ class _Writer:
         self._part_rows = part_rows
         self._number = max((part_number(path) for path in part_files(folder)), default=-1) + 1
         self._pending: list[Extracted] = []
+        self._rows = rows
+        ids = {row.utterance_id for row in rows}
         table = folder / "failures.csv"
         self._failures_elsewhere = [f for f in read_failures(table) if f.utterance_id not in ids]
         self._n_listed = -1
@@ -151,6 +158,7 @@ class _Writer:
 
     def _write_failures(self) -> None:
         if self._n_listed != len(self.failures):
+            self.failures = in_order_of(self._rows, self.failures)
             table = [*self._failures_elsewhere, *self.failures]
             write_atomic(self._folder / "failures.csv", failures_csv(table))
             self._n_listed = len(self.failures)

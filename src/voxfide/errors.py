@@ -35,6 +35,44 @@ class UnknownNameError(UsageError):
 class MissingDependencyError(VoxfideError):
     """An optional package is needed; says which extra installs it."""
 
+    @classmethod
+    def of(cls, error: ModuleNotFoundError, what: str) -> MissingDependencyError | None:
+        """The error that says how to get what could not be imported; None if no extra brings that.
+
+        Args:
+            error: of the import.
+            what: needs it, such as ``voxfide train``.
+        """
+        place = (error.name or "").partition(".")[0]
+        if place not in _EXTRAS:
+            return None
+        package, *extras = _EXTRAS[place]
+        names = " or ".join(f"'voxfide[{extra}]'" for extra in extras)
+        return cls(f"{what} needs {package}: pip install {names}")
+
+
+_EXTRAS = {
+    "torch": ("PyTorch", "full"),
+    "sklearn": ("scikit-learn", "full"),
+    "scipy": ("SciPy", "full"),
+    "pyarrow": ("pyarrow", "full", "runtime"),
+    "safetensors": ("safetensors", "full"),
+    "huggingface_hub": ("huggingface_hub", "full"),
+    "accelerate": ("accelerate", "full"),
+    "yaml": ("PyYAML", "full"),
+    "silero_vad": ("silero-vad", "full"),
+    "matplotlib": ("Matplotlib", "full"),
+    "reportlab": ("ReportLab", "pdf"),
+    "transformers": ("transformers", "lora"),
+    "onnxruntime": ("onnxruntime", "runtime"),
+    "openvino": ("OpenVINO", "runtime-openvino"),
+    "fastapi": ("FastAPI", "serve"),
+    "starlette": ("Starlette", "serve"),
+    "uvicorn": ("uvicorn", "serve"),
+    "websockets": ("websockets", "serve"),
+}
+"""Modules that an installation may do without, to the package and the extras that bring it."""
+
 
 class ManifestError(VoxfideError):
     """A manifest that cannot be used. ``problems`` holds every one that was found."""
@@ -52,6 +90,10 @@ class ManifestError(VoxfideError):
 
 class ScoreFileError(VoxfideError):
     """A score file that cannot be read or does not fit its key."""
+
+
+class LostProcessError(VoxfideError):
+    """Another process of a training run has ended, or does not answer."""
 
 
 class CheckpointError(VoxfideError):
@@ -135,3 +177,9 @@ class DecoderCrashError(AudioError):
     """The decoder process died while it worked on this file."""
 
     kind = "decoder-crash"
+
+
+class WorkerCrashError(AudioError):
+    """The process that analysed this file died, and did so again when it had this file alone."""
+
+    kind = "worker-crash"

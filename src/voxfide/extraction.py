@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from voxfide.audio import Audio, AudioInfo
 from voxfide.crops import WHOLE, Crop
 from voxfide.decoding import DecodePool, default_workers
+from voxfide.devices import batch_seconds_on
 from voxfide.engine import Engine
-from voxfide.errors import AudioError, UsageError
-from voxfide.frontends.base import POOLS, FrameStatistics, Frontend, windows
+from voxfide.errors import AudioError, UsageError, WorkerCrashError
+from voxfide.frontends.windowing import POOLS, FrameGeometry
 from voxfide.jobs import Failure, FileState, Row
 from voxfide.types import SAMPLE_RATE, Seconds
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from voxfide.frontends.base import Frontend
 
-BATCH_SECONDS = {"cpu": 40.0, "cuda": 320.0, "mps": 80.0}
-"""Audio in one batch: more only costs memory, less leaves matrix products too small."""
+log = logging.getLogger(__name__)
 
 WINDOW_BATCHES = 4
 """Batches of audio that are sorted by length together."""
+
+PORTION_BYTES = 1 << 26
+"""Features that one piece of a shard's results holds, or a little more."""
 
 Progress = Callable[[int, Seconds], None]
 """Called with utterances and audio seconds that have just been finished."""
@@ -67,10 +70,11 @@ class Extractor:
         max_duration: seconds that a file may last.
         crop: the part of every utterance that is analysed.
         compute: waveforms of a batch to one array each, in place of the front-end's features:
-            a back-end on full frames scores here, so that frames are never kept.
+            a back-end on full frames scores here, so that frames are never kept. Needed where
+            ``frontend`` is no :class:`~voxfide.frontends.base.Frontend`.
     """
 
-    frontend: Frontend
+    frontend: FrameGeometry
     pool: str = "mean"
     workers: int | None = None
     batch_seconds: Seconds | None = None
@@ -127,7 +131,7 @@ class Extractor:
 
     @property
     def _budget(self) -> Seconds:
-        return self.batch_seconds or BATCH_SECONDS.get(self.frontend.device.type, BATCH_SECONDS["cpu"])
+        return self.batch_seconds or batch_seconds_on(self.frontend.device_kind)
 
     def _windows(self, rows: Sequence[Row]) -> Iterator[tuple[list[tuple[int, Audio]], list[Failure]]]:
         """Decoded audio for a few batches, with row numbers, and what could not be decoded meanwhile."""
@@ -154,9 +158,12 @@ class Extractor:
         waveforms = [self.crop(waveform) for waveform in waveforms]
         if self.compute is not None:
             return self.compute(waveforms)
+        from voxfide.features import frame_features, pooled_features
+
+        frontend = cast("Frontend", self.frontend)
         if self.pool == "none":
-            return frame_features(self.frontend, waveforms, self._budget)
-        return list(pooled_features(self.frontend, waveforms, self.pool, self._budget))
+            return frame_features(frontend, waveforms, self._budget)
+        return list(pooled_features(frontend, waveforms, self.pool, self._budget))
 
     def _failed(self, row: Row, error: AudioError) -> Failure:
         if self.strict:
@@ -180,76 +187,72 @@ def _bucket(window: list[tuple[int, Audio]], budget: Seconds) -> Iterator[list[t
         yield batch
 
 
-def pooled_features(
-    frontend: Frontend, waveforms: Sequence[np.ndarray], pool: str, budget: Seconds | None = None
-) -> np.ndarray:
-    """Time-averaged features ``(utterances, layers, dim)`` float32, in memory bounded by ``budget``.
+@dataclass(frozen=True)
+class _Extraction:
+    """The worker of :func:`run_shards`."""
 
-    Equal to :meth:`Frontend.pooled`; but windows of long waveforms are analysed in groups
-    of at most ``budget`` seconds (one batch of the device where left out).
-    """
-    statistics = [FrameStatistics(pool) for _ in waveforms]
-    for pieces, owners in _groups(frontend, waveforms, budget):
-        frontend.accumulate(pieces, [statistics[owner] for owner in owners])
-    if not statistics:
-        return np.zeros((0, frontend.n_layers, frontend.pooled_dim(pool)), np.float32)
-    return torch.stack([s.result() for s in statistics]).cpu().numpy()
+    extractor: Extractor
 
+    def __call__(self, rows: Sequence[Row]) -> Iterator[Outcome]:
+        for extracted, failures in self.extractor.outcomes(rows):
+            for portion in _portions(extracted):
+                yield portion, failures
+                failures = []
+            if failures:
+                yield [], failures
 
-def frame_features(
-    frontend: Frontend, waveforms: Sequence[np.ndarray], budget: Seconds | None = None
-) -> list[np.ndarray]:
-    """Full-frame features, ``(layers, frames, dim)`` float16 each; memory is bounded as above.
-
-    Finite numbers beyond the range of float16 become its largest.
-    """
-    parts: list[list[np.ndarray]] = [[] for _ in waveforms]
-    for pieces, owners in _groups(frontend, waveforms, budget):
-        for owner, features in zip(owners, frontend.hidden_states(pieces), strict=True):
-            parts[owner].append(_to_half(features).cpu().numpy())
-    return [p[0] if len(p) == 1 else np.concatenate(p, axis=1) for p in parts]
+    def close(self) -> None:
+        self.extractor.close()
 
 
-def _to_half(features: Tensor) -> Tensor:
-    limit = torch.finfo(torch.float16).max
-    finite = torch.isfinite(features)
-    return torch.where(finite, features.clamp(-limit, limit), torch.nan).half()
+@dataclass(frozen=True)
+class _ExtractionFactory:
+    make: Callable[[], Extractor]
+
+    def __call__(self) -> _Extraction:
+        return _Extraction(self.make())
 
 
-def _groups(
-    frontend: Frontend, waveforms: Sequence[np.ndarray], budget: Seconds | None
-) -> Iterator[tuple[list[Tensor], list[int]]]:
-    """Windows on the front-end's device, each with the number of its waveform, cut by the budget."""
-    limit = budget or BATCH_SECONDS.get(frontend.device.type, BATCH_SECONDS["cpu"])
-    pieces: list[Tensor] = []
-    owners: list[int] = []
-    held = 0.0
-    for owner, waveform in enumerate(waveforms):
-        for start, stop in windows(len(waveform), frontend.min_samples):
-            seconds = (stop - start) / SAMPLE_RATE
-            if pieces and held + seconds > limit:
-                yield pieces, owners
-                pieces, owners, held = [], [], 0.0
-            pieces.append(torch.from_numpy(waveform[start:stop]).to(frontend.device))
-            owners.append(owner)
-            held += seconds
-    if pieces:
-        yield pieces, owners
+def _portions(extracted: Sequence[Extracted]) -> Iterator[list[Extracted]]:
+    """Parts of about :data:`PORTION_BYTES`, so that full frames travel between processes in small pieces."""
+    portion: list[Extracted] = []
+    held = 0
+    for one in extracted:
+        portion.append(one)
+        held += one.features.nbytes
+        if held >= PORTION_BYTES:
+            yield portion
+            portion, held = [], 0
+    if portion:
+        yield portion
+
+
+def _lost(row: Row, reason: str) -> Outcome:
+    return [], [Failure.of(row, WorkerCrashError(str(row.path), reason, "audio that leaves it running"))]
 
 
 def run_shards(
-    engine: Engine, factory: Callable[[], Extractor], shards: Sequence[list[Row]]
+    engine: Engine,
+    factory: Callable[[], Extractor],
+    shards: Sequence[list[Row]],
+    progress: Progress | None = None,
 ) -> Iterator[Outcome]:
-    """What becomes of the rows of ``shards``, as it becomes known; ends the extractors at the end."""
-    made: list[Extractor] = []
+    """What becomes of the rows of ``shards``, as it becomes known; ends the extractors at the end.
 
-    def make() -> Callable[[list[Row]], Iterator[Outcome]]:
-        made.append(factory())
-        return made[-1].outcomes
-
-    try:
-        for outcomes in engine.map(make, shards):
-            yield from outcomes
-    finally:
-        for extractor in made:
-            extractor.close()
+    Args:
+        engine: maps over shards, in any order.
+        factory: makes an extractor in every process that works.
+        shards: of rows.
+        progress: told of what comes back, where the extractors cannot tell because they are elsewhere.
+    """
+    seen: set[str] = set()
+    with closing(engine.map(_ExtractionFactory(factory), shards, _lost)) as outcomes:
+        for extracted, failures in outcomes:
+            # After a crash a row may come again.
+            new = [one for one in extracted if one.row.utterance_id not in seen]
+            failed = [one for one in failures if one.utterance_id not in seen]
+            seen.update(one.row.utterance_id for one in new)
+            seen.update(one.utterance_id for one in failed)
+            if progress:
+                progress(len(new) + len(failed), sum(one.info.duration for one in new))
+            yield new, failed

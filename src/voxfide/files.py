@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -72,6 +72,22 @@ def read_json_object(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict):
         raise CheckpointError(f"{path}: expected a JSON object")
     return values
+
+
+def claim(stamp: Path, job: Mapping[str, Any], refusal: str) -> None:
+    """Writes down beside a job's output what it is of; refuses a folder that holds the output of another.
+
+    Raises:
+        UsageError: with ``refusal``, and both jobs.
+    """
+    content = json.dumps(job, indent=2, ensure_ascii=False) + "\n"
+    if not stamp.exists():
+        write_atomic(stamp, content)
+    elif (found := stamp.read_text(encoding="utf-8")) != content:
+        raise UsageError(
+            f"{refusal} (expected another folder, or none)\n"
+            f"there: {' '.join(found.split())}\nhere:  {' '.join(content.split())}"
+        )
 
 
 def remove_temporaries(folder: Path) -> None:

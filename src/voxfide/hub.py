@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from voxfide.errors import CheckpointError
+from voxfide.errors import CheckpointError, MissingDependencyError
 
 TIMEOUT = 20.0
 """Seconds that the hub may take to say what a repository holds."""
@@ -57,10 +57,15 @@ def download(
     Raises:
         CheckpointError: no such model or revision, a file that is not there, or no network
             and not cached.
+        MissingDependencyError: huggingface_hub is not installed.
     """
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{hub_id}: the hub is reached by huggingface_hub (pip install huggingface_hub; or {advice})"
+        ) from error
     try:
         commit, present = _ask(hub_id, revision, options)
         if commit is None:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import NamedTuple
 
+from voxfide.audio.members import source_stat
 from voxfide.errors import AudioError, StoreError, UsageError
 from voxfide.files import write_atomic
 from voxfide.manifest import Manifest
@@ -25,7 +26,10 @@ class Row(NamedTuple):
 
 
 class FileState(NamedTuple):
-    """What tells whether an audio file is still the one that was analysed; -1 where it is gone."""
+    """What tells whether an audio file is still the one that was analysed; -1 where it is gone.
+
+    Of a member of an archive it is the archive's size and time: archives are written whole.
+    """
 
     path: str
     size: int
@@ -35,7 +39,7 @@ class FileState(NamedTuple):
     def of(cls, path: Path) -> FileState:
         name = str(path)
         try:
-            stat = path.stat()
+            stat = source_stat(path)
         except OSError:
             return cls(name, -1, -1)
         return cls(name, stat.st_size, stat.st_mtime_ns)
@@ -70,6 +74,12 @@ def failures_csv(failures: Sequence[Failure]) -> str:
     writer.writeheader()
     writer.writerows(f.to_dict() for f in failures)
     return text.getvalue()
+
+
+def in_order_of(rows: Sequence[Row], failures: Iterable[Failure]) -> list[Failure]:
+    """Failures in the order of the rows that they are of, in whatever order these were worked on."""
+    place = {row.utterance_id: number for number, row in enumerate(rows)}
+    return sorted(failures, key=lambda failure: place[failure.utterance_id])
 
 
 def write_failures(path: Path, failures: Sequence[Failure]) -> None:

@@ -7,12 +7,15 @@ import math
 import os
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from voxfide.audio.members import ARCHIVE_SUFFIXES, locate, member_names
+from voxfide.errors import AudioError
 from voxfide.types import BONAFIDE, LABELS, SPOOF, Seconds
 
 if TYPE_CHECKING:
@@ -171,7 +174,8 @@ def _files(manifest: Manifest) -> Iterator[str]:
     for row, path in enumerate(manifest.column("path"), start=1):
         if path is None or "\0" in path:
             continue
-        folder, name = os.path.split(os.path.normpath(manifest.root / path))
+        whole = os.path.normpath(manifest.root / path)
+        folder, name = locate(whole) or os.path.split(whole)
         if folder not in listings:
             listings[folder] = _list(folder)
         names, reason = listings[folder]
@@ -180,9 +184,13 @@ def _files(manifest: Manifest) -> Iterator[str]:
 
 
 def _list(folder: str) -> tuple[set[str], str]:
-    """Names of the files in ``folder``, and why there may be none."""
+    """Names of the files in ``folder``, which may be an archive, and why there may be none."""
     try:
+        if folder.lower().endswith(ARCHIVE_SUFFIXES) and Path(folder).is_file():
+            return set(member_names(folder)), ""
         with os.scandir(folder) as entries:
             return {e.name for e in entries if e.is_file()}, ""
     except OSError as error:
         return set(), f" ({folder}: {error.strerror})"
+    except AudioError as error:
+        return set(), f" ({error.reason})"

@@ -1,19 +1,18 @@
-"""What a back-end on full frames scores of a recording: its crop, or its windows one after another."""
+"""What a back-end on full frames scores of a recording: its crop, or its windows one after another.
+
+How a piece is scored is up to the caller: by a front-end and heads (:mod:`voxfide.head_scores`), or by an
+exported graph.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
-from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.errors import UsageError
-from voxfide.extraction import Extractor
-from voxfide.frontends.base import WINDOW, Frontend
+from voxfide.frontends.windowing import WINDOW
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
 
 BATCH_SECONDS: Seconds = 40.0
@@ -78,45 +77,23 @@ class PieceScores:
         return self._sum / self._n_samples if self._n_samples else np.full_like(self._sum, np.nan)
 
 
-def padded(states: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """``(layers, frames, dim)`` tensors as one float32 ``(batch, layers, frames, dim)``, and lengths."""
-    lengths = torch.tensor([s.shape[1] for s in states], device=states[0].device)
-    if int(lengths.min()) == int(lengths.max()):
-        return torch.stack(list(states)).float(), lengths
-    rows = nn.utils.rnn.pad_sequence([s.transpose(0, 1) for s in states], batch_first=True)
-    return rows.transpose(1, 2).float().contiguous(), lengths
-
-
-@torch.inference_mode()
-def score_pieces(
-    frontend: Frontend, heads: Sequence[NeuralBackend], waveforms: Sequence[Float32Array]
-) -> Float64Array:
-    """Scores ``(pieces, heads)``: one forward pass of the front-end for all heads.
-
-    A head that was built on fewer layers than the front-end has reads the first of them.
-    """
-    states = frontend.hidden_states([torch.from_numpy(w).to(frontend.device) for w in waveforms])
-    features, lengths = padded(states)
-    columns = []
-    for head in heads:
-        if head.device != frontend.device:
-            head.to(frontend.device)
-        columns.append(head.score_padded(features[:, : head.n_layers], lengths))
-    return np.stack(columns, axis=1)
+ScorePieces = Callable[[Sequence[Float32Array]], Float64Array]
+"""Pieces ``(samples,)`` to scores ``(pieces, heads)``."""
 
 
 class PieceScorer:
     """Scores the pieces of one recording as they come, some at a time, in constant memory.
 
     Args:
-        frontend, heads: as of :func:`score_pieces`.
+        score: of several pieces.
+        n_heads: scores of each.
         crop: that the pieces are of; says how many are held.
     """
 
-    def __init__(self, frontend: Frontend, heads: Sequence[NeuralBackend], crop: Crop) -> None:
-        self._frontend, self._heads = frontend, heads
+    def __init__(self, score: ScorePieces, n_heads: int, crop: Crop) -> None:
+        self._score = score
         self._at_once = max(1, int(BATCH_SECONDS / chunk_seconds(crop)))
-        self._total = PieceScores(len(heads))
+        self._total = PieceScores(n_heads)
         self._held: list[Float32Array] = []
 
     def hear(self, piece: Float32Array) -> None:
@@ -132,7 +109,7 @@ class PieceScorer:
 
     def _flush(self) -> None:
         if self._held:
-            scores = score_pieces(self._frontend, self._heads, self._held)
+            scores = self._score(self._held)
             for piece, row in zip(self._held, scores, strict=True):
                 self._total.add(row, len(piece))
             self._held = []
@@ -155,47 +132,39 @@ def checked_waveforms(
     return vectors
 
 
-def frame_scores(
-    frontend: Frontend,
-    heads: Sequence[NeuralBackend],
+def score_in_pieces(
+    score: ScorePieces,
+    n_heads: int,
     waveforms: Sequence[Float32Array],
     crop: Crop,
+    min_samples: int,
     budget: Seconds | None = None,
 ) -> Float64Array:
-    """Scores ``(utterances, heads)`` of waveforms, in memory bounded by ``budget`` seconds of audio."""
-    totals = [PieceScores(len(heads)) for _ in waveforms]
+    """Scores ``(utterances, heads)`` of waveforms, in memory bounded by ``budget`` seconds of audio.
+
+    Args:
+        score, n_heads, crop: as of :class:`PieceScorer`.
+        waveforms: ``(samples,)`` each.
+        min_samples: that a piece must have.
+        budget: audio in one batch, padded to its longest piece.
+    """
+    totals = [PieceScores(n_heads) for _ in waveforms]
     limit = round((budget or BATCH_SECONDS) * SAMPLE_RATE)
     batch: list[Float32Array] = []
     owners: list[PieceScores] = []
 
     def flush() -> None:
-        for owner, piece, scores in zip(owners, batch, score_pieces(frontend, heads, batch), strict=True):
+        for owner, piece, scores in zip(owners, batch, score(batch), strict=True):
             owner.add(scores, len(piece))
         batch.clear()
         owners.clear()
 
     for total, waveform in zip(totals, waveforms, strict=True):
-        for piece in pieces_of(waveform, crop, frontend.min_samples):
+        for piece in pieces_of(waveform, crop, min_samples):
             if batch and max(len(piece), *map(len, batch)) * (len(batch) + 1) > limit:
                 flush()
             batch.append(piece)
             owners.append(total)
     if batch:
         flush()
-    return np.stack([t.result() for t in totals]) if totals else np.zeros((0, len(heads)))
-
-
-def frame_extractor(
-    frontend: Frontend, heads: Sequence[NeuralBackend], crop: Crop, **options: Any
-) -> Extractor:
-    """Rows of a manifest to their scores ``(heads,)``, so that frames are never kept.
-
-    Args:
-        options: settings of :class:`~voxfide.extraction.Extractor`.
-    """
-    budget = options.get("batch_seconds")
-
-    def scores(waveforms: Sequence[Float32Array]) -> Sequence[Float64Array]:
-        return list(frame_scores(frontend, heads, waveforms, crop, budget))
-
-    return Extractor(frontend, "none", compute=scores, **options)
+    return np.stack([t.result() for t in totals]) if totals else np.zeros((0, n_heads))

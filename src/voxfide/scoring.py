@@ -14,12 +14,13 @@ import numpy as np
 
 from voxfide.engine import Engine, LocalEngine
 from voxfide.errors import UsageError
-from voxfide.extraction import Extracted, Extractor, run_shards
+from voxfide.extraction import Extracted, Extractor, Progress, run_shards
 from voxfide.files import exclusive, remove_temporaries, write_atomic
 from voxfide.jobs import (
     SHARD_ROWS,
     Failure,
     FileState,
+    in_order_of,
     missing_rows,
     rows_of,
     shards_of,
@@ -61,6 +62,7 @@ def score_manifest(
     make_extractor: Callable[[], Extractor] | None = None,
     shard_rows: int = SHARD_ROWS,
     on_start: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ScoreResult:
     """Writes ``out`` as the ASVspoof 5 package reads it, in the order of the manifest.
 
@@ -76,6 +78,8 @@ def score_manifest(
         make_extractor: how a worker makes its extractor; default settings where left out.
         shard_rows: utterances a shard: what a crash can cost.
         on_start: told how many utterances are missing and how many are there.
+        progress: told of scores as they come back, where ``engine`` works elsewhere; see
+            :func:`~voxfide.extraction.run_shards`.
 
     Raises:
         ManifestError: ids that are not unique, or other faults.
@@ -90,6 +94,7 @@ def score_manifest(
         make_extractor=make_extractor,
         shard_rows=shard_rows,
         on_start=on_start,
+        progress=progress,
     )
 
 
@@ -102,6 +107,7 @@ def score_many(
     make_extractor: Callable[[], Extractor] | None = None,
     shard_rows: int = SHARD_ROWS,
     on_start: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> ScoreResult:
     """The same for a scorer of several columns: one score file a column, from one pass over the audio.
 
@@ -125,11 +131,13 @@ def score_many(
                 engine or LocalEngine(),
                 make_extractor or scorer.extractor,
                 shards_of(rows, missing, shard_rows),
+                progress,
             ):
                 failures += failed
                 parts.add(extracted, shard_rows)
         finally:
             parts.flush()
+        failures = in_order_of(rows, failures)
         failed_ids = {failure.utterance_id for failure in failures}
         ids = [row.utterance_id for row in rows if row.utterance_id not in failed_ids]
         columns = np.array([parts.scores[i] for i in ids], dtype=np.float64).reshape(len(ids), len(outs))

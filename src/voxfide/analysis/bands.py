@@ -70,18 +70,29 @@ def without_bands(waveform: Float32Array, edges: Sequence[float]) -> list[Float3
         ``(samples,)`` float32 for each band. A band holds nothing where its level lies below the
         rounding of 16-bit samples (:data:`NOTHING_DB`).
     """
-    from scipy.fft import irfft, next_fast_len, rfft
-
     edges = check_edges(edges)
     signal = np.asarray(waveform, np.float64)
-    n = int(next_fast_len(len(signal) + _PAD, real=True))
-    spectrum = rfft(signal, n)
+    n = fast_length(len(signal) + _PAD)
+    spectrum = np.fft.rfft(signal, n)
     found: list[Float32Array | None] = []
     for gain in band_gains(np.arange(len(spectrum)) * SAMPLE_RATE / n, edges):
-        part = irfft(spectrum * gain, n)[: len(signal)]
+        part = np.fft.irfft(spectrum * gain, n)[: len(signal)]
         level = float(np.sqrt(np.mean(part**2))) if len(part) else 0.0
         nothing = level <= 10 ** (NOTHING_DB / 20)
         found.append(None if nothing else (signal - part).astype(np.float32))
+    return found
+
+
+def fast_length(n: int) -> int:
+    """The smallest length from ``n`` on (above 0) whose prime factors are 2, 3 and 5: quick to transform."""
+    found = 1 << max(0, n - 1).bit_length()
+    five = 1
+    while five < found:
+        three = five
+        while three < found:
+            found = min(found, three << max(0, -(-n // three) - 1).bit_length())
+            three *= 3
+        five *= 5
     return found
 
 

@@ -28,6 +28,9 @@ LONG: Seconds = 60.0
 HELD: Seconds = 160.0
 """Audio that is gathered before its windows are sorted by length and scored."""
 
+BLOCK: Final = 32
+"""Recordings after which all that was gathered is scored: an engine's shard, so that batches are the same."""
+
 FEW: Final = 8
 """So many files are decoded in this process: starting others would take longer."""
 
@@ -62,8 +65,8 @@ def analyse_many(
 ) -> Iterator[tuple[PathLike, Analysis | AudioError]]:
     """Analyses recordings and yields each with its path, in order; what cannot be used with its error.
 
-    The windows of short recordings are scored in batches of similar length across files. Results are
-    those of :func:`~voxfide.analysis.recording.analyse` but for rounding in the sums of a batch.
+    The windows of short recordings are scored in batches of similar length across the files of a block.
+    Results are those of :func:`~voxfide.analysis.recording.analyse` but for rounding in the sums of a batch.
 
     Args:
         paths: of any audio or video files.
@@ -93,7 +96,9 @@ def analyse_many(
     group: list[tuple[PathLike, _Result]] = []
     held = 0.0
     with DecodePool(workers, LONG, decode_leniently) as pool:
-        for path, found in zip(paths, pool.decode([Path(p) for p in paths]), strict=True):
+        for number, (path, found) in enumerate(
+            zip(paths, pool.decode([Path(p) for p in paths]), strict=True), start=1
+        ):
             result: _Result
             if isinstance(found, AudioTooLongError):
                 yield from finished()
@@ -106,7 +111,7 @@ def analyse_many(
                 result = _hear(path, found, RecordingAnalyser(detector, settings, rule=rule, facts=facts))
                 held += len(found.waveform) / SAMPLE_RATE
             group.append((path, result))
-            if held >= HELD:
+            if held >= HELD or number % BLOCK == 0:
                 yield from finished()
                 held = 0.0
         yield from finished()

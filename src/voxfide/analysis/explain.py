@@ -17,11 +17,14 @@ from voxfide.errors import UsageError
 from voxfide.types import Float32Array, Float64Array, Seconds
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from voxfide.analysis.result import Analysis
     from voxfide.audio import AudioSource
     from voxfide.detector import Detector
     from voxfide.detectors import AnyDetector
     from voxfide.ensemble import EnsembleDetector
+    from voxfide.exported.detector import ExportedDetector
 
 N_BANDS: Final = 10
 EXCERPT_SECONDS: Final[Seconds] = 8.0
@@ -90,9 +93,7 @@ def _contributions(
 
 def _scores(detector: AnyDetector, waveforms: list[Float32Array]) -> tuple[Float64Array, Float64Array | None]:
     """Scores ``(waveforms,)``, and those of an ensemble's members for the first, ``(members,)``."""
-    from voxfide.ensemble import EnsembleDetector
-
-    if not isinstance(detector, EnsembleDetector):
+    if not _is_ensemble(detector):
         return detector.score_waveforms(waveforms), None
     of_members = detector.score_members(waveforms)
     return detector.fuse(of_members), of_members[0]
@@ -102,10 +103,9 @@ def _members(
     detector: AnyDetector, fused: float, scores: Float64Array | None
 ) -> tuple[tuple[MemberScore, ...], float | None]:
     """What each member says and adds, and the share of them on the side of the fused score."""
-    from voxfide.ensemble import EnsembleDetector
     from voxfide.fusion.linear import input_values
 
-    if scores is None or not isinstance(detector, EnsembleDetector):
+    if scores is None or not _is_ensemble(detector):
         return (), None
     fusion = detector.fusion.fusion
     added = fusion.weights * input_values(scores[None], fusion.inputs, fusion.input_prior)[0]
@@ -121,22 +121,19 @@ def _members(
 
 def _layer_weights(detector: AnyDetector) -> tuple[LayerWeight, ...]:
     """Learnt weights of every head that has them, layers counted from 1."""
-    from voxfide.ensemble import EnsembleDetector
-
-    if not isinstance(detector, EnsembleDetector):
+    if not _is_ensemble(detector):
         return _weights_of(None, detector)
-    return _weights_of_members(detector)
-
-
-def _weights_of_members(ensemble: EnsembleDetector) -> tuple[LayerWeight, ...]:
-    pairs = zip(ensemble.names, ensemble.members, strict=True)
+    pairs = zip(detector.names, detector.members, strict=True)
     return tuple(weight for name, member in pairs for weight in _weights_of(name, member))
 
 
-def _weights_of(name: str | None, detector: Detector) -> tuple[LayerWeight, ...]:
-    from voxfide.backends.neural import NeuralBackend
-
-    weights = detector.backend.layer_weights() if isinstance(detector.backend, NeuralBackend) else None
+def _weights_of(name: str | None, detector: Detector | ExportedDetector) -> tuple[LayerWeight, ...]:
+    weights = detector.layer_weights()
     if weights is None:
         return ()
     return tuple(LayerWeight(name, layer, float(weight)) for layer, weight in enumerate(weights, 1))
+
+
+def _is_ensemble(detector: AnyDetector) -> TypeIs[EnsembleDetector]:
+    """Without importing what ensembles need, which exported detectors do without."""
+    return hasattr(detector, "members")

@@ -15,9 +15,13 @@ from voxfide.errors import UsageError
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, PathLike, Seconds
 
 if TYPE_CHECKING:
+    from typing_extensions import TypeIs
+
     from voxfide.backends.frames import FramesBackend
     from voxfide.detectors import AnyDetector
+    from voxfide.exported.detector import ExportedDetector
     from voxfide.frontends.base import Frontend
+    from voxfide.frontends.windowing import FrameGeometry
 
 CHUNK: Seconds = 10.0
 """Audio whose frames are scored at a time."""
@@ -27,6 +31,9 @@ CONTEXT: Seconds = 1.0
 
 SHORTEST: Seconds = 0.2
 """Shorter stretches are noise of single frames."""
+
+
+_JUDGES_NONE = "does not judge frames (expected a detector with back-end frames)"
 
 
 class Frames(NamedTuple):
@@ -47,7 +54,7 @@ def judges_frames(detector: AnyDetector) -> bool:
 
     Not of ensembles: what their other members say of a frame is not known.
     """
-    return getattr(getattr(detector, "backend", None), "frame_threshold", None) is not None
+    return getattr(detector, "frame_threshold", None) is not None
 
 
 def frame_timeline(detector: AnyDetector, waveform: Float32Array) -> tuple[Float64Array, Float64Array]:
@@ -64,10 +71,17 @@ def frame_timeline(detector: AnyDetector, waveform: Float32Array) -> tuple[Float
         UsageError: a detector of another kind, or not a vector of finite numbers.
         AudioTooShortError: not even one frame.
     """
+    from voxfide.pieces import checked_waveforms
+
+    if _is_exported(detector):
+        if not detector.model.gives_frames:
+            raise UsageError(f"back-end {detector.config['backend']['name']} {_JUDGES_NONE}")
+        (vector,) = checked_waveforms([waveform], detector.frontend.check_length)
+        return detector.model.frame_scores(vector)
     import torch
 
     from voxfide.frontends.base import windows
-    from voxfide.pieces import checked_waveforms, padded
+    from voxfide.head_scores import padded
 
     frontend, backend = _parts(detector)
     (vector,) = checked_waveforms([waveform], frontend.check_length)
@@ -87,11 +101,16 @@ def _parts(detector: AnyDetector) -> tuple[Frontend, FramesBackend]:
     from voxfide.detector import Detector
 
     if not isinstance(detector, Detector):
-        raise UsageError("an ensemble does not judge frames (expected a detector with back-end frames)")
+        raise UsageError(f"an ensemble {_JUDGES_NONE}")
     if not isinstance(detector.backend, FramesBackend):
         name = detector.backend.name
-        raise UsageError(f"back-end {name} does not judge frames (expected a detector with back-end frames)")
+        raise UsageError(f"back-end {name} {_JUDGES_NONE}")
     return detector.frontend, detector.backend
+
+
+def _is_exported(detector: AnyDetector) -> TypeIs[ExportedDetector]:
+    """Without importing what the other kinds need."""
+    return hasattr(detector, "model")
 
 
 def refine_by_frames(
@@ -114,7 +133,7 @@ def refine_by_frames(
         AudioError: it cannot be read.
         UsageError: a detector of another kind.
     """
-    threshold = _parts(detector)[1].frame_threshold or 0.0
+    threshold = getattr(detector, "frame_threshold", None) or 0.0
     fine = _spoofed(_frames_near(path, detector, coarse, margin), threshold, merge_gap)
     found: list[Stretch] = []
     taken: set[tuple[Seconds, Seconds]] = set()
@@ -191,7 +210,7 @@ def _spoofed(frames: Frames, threshold: float, merge_gap: Seconds) -> list[tuple
 
 def _frames_near(path: PathLike, detector: AnyDetector, marked: Sequence[Stretch], margin: Seconds) -> Frames:
     """The frames of a recording that lie at most ``margin`` seconds beside marked stretches."""
-    frontend, _ = _parts(detector)
+    frontend: FrameGeometry = detector.frontend if _is_exported(detector) else _parts(detector)[0]
     parts, heard = [], 0.0
     with stream_audio(path, chunk=CHUNK, allow_silent=True, allow_truncated=True) as stream:
         for first, n_before, n_samples, piece in _in_context(stream, round(CONTEXT * SAMPLE_RATE)):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,8 +19,9 @@ from voxfide.analysis.settings import AnalysisSettings
 from voxfide.analysis.trust import gathered
 from voxfide.analysis.windows import Listener, Piece
 from voxfide.audio import AudioInfo, stream_audio
+from voxfide.audio.source import open_source
 from voxfide.domain import DomainMeter
-from voxfide.errors import AudioError, AudioNotFoundError
+from voxfide.errors import AudioError
 from voxfide.types import SAMPLE_RATE, Float32Array, PathLike, Seconds
 
 if TYPE_CHECKING:
@@ -82,7 +84,7 @@ class RecordingAnalyser:
         self.settings = settings or AnalysisSettings()
         self.rule = rule or DecisionRule.of(detector)
         self._detector, self._facts = detector, facts
-        self._listener = Listener(self.settings.window, self.settings.hop)
+        self._listener = Listener(self.settings.window, self.settings.hop, detector.speech)
         self._domain = DomainMeter(detector.domain)
         self._batch: list[Piece] = []
 
@@ -310,15 +312,13 @@ class _Nearby(RecordingAnalyser):
 
 
 def file_digest(path: PathLike) -> tuple[str, int]:
-    """SHA-256 and size in bytes of a file, read in pieces.
+    """SHA-256 and size in bytes of a file, or of a member of an archive, read in pieces.
 
     Raises:
         AudioNotFoundError: it cannot be read.
     """
-    try:
-        with Path(path).open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256")
-            return digest.hexdigest(), file.tell()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise AudioNotFoundError(str(path), f"cannot be read: {reason}", "a readable file") from error
+    with ExitStack() as closing:
+        _, file = open_source(path, closing)
+        digest = hashlib.file_digest(file, "sha256")
+        file.check()
+        return digest.hexdigest(), file.size

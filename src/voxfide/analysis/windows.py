@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from voxfide.conditions import ConditionMeter, Segment
+from voxfide.conditions import ConditionMeter, Segment, SpeechModel
 from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
 
 
@@ -46,6 +46,7 @@ class Listener:
     Args:
         window: length of a window, s.
         hop: from one start to the next, s; at most ``window``.
+        speech: the network that tells speech, see :class:`~voxfide.conditions.SpeechDetector`.
 
     Attributes:
         meter: measures the stream; holds its speech segments.
@@ -54,8 +55,8 @@ class Listener:
         MissingDependencyError, CheckpointError: see :class:`~voxfide.conditions.ConditionMeter`.
     """
 
-    def __init__(self, window: Seconds, hop: Seconds) -> None:
-        self.meter = ConditionMeter()
+    def __init__(self, window: Seconds, hop: Seconds, speech: SpeechModel | None = None) -> None:
+        self.meter = ConditionMeter(speech=speech)
         self._window = max(1, round(window * SAMPLE_RATE))
         self._hop = max(1, min(self._window, round(hop * SAMPLE_RATE)))
         self._buffer = np.zeros(0, np.float32)

@@ -36,6 +36,7 @@ _MAGIC: Final = {
     b"\x30\x26\xb2\x75\x8e\x66\xcf\x11": "asf",
     b"FLV\x01": "flv",
 }
+_TAR: Final = "a tar archive, whose members have paths such as ARCHIVE.tar/NAME"
 _MP4_BOXES: Final = (b"ftyp", b"moov", b"mdat", b"wide")
 _FOREIGN: Final = {
     b"%PDF": "a PDF document",
@@ -46,6 +47,7 @@ _FOREIGN: Final = {
     b"\x1f\x8b": "gzip-compressed data",
     b"\x7fELF": "an executable",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself",
+    b"PAR1": "a Parquet file, whose members have paths such as FILE.parquet/NAME",
 }
 
 SUFFIXES: Final[dict[str, frozenset[str]]] = {
@@ -92,6 +94,8 @@ def sniff(file: Window) -> Sniffed:
     if not container and start:
         container = "mp3"  # an ID3v2 tag, then padding or junk before the first frame
     foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), "")
+    if not container and file.at(257, 5) == b"ustar":
+        foreign = _TAR
     return Sniffed(container, start, "" if container else foreign)
 
 

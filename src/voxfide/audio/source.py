@@ -10,11 +10,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO, Final, cast
 
+from voxfide.audio.members import locate, open_member
 from voxfide.errors import AudioNotFoundError, AudioTooLongError, NotAudioError, UsageError
 from voxfide.types import PathLike
 
 AudioSource = PathLike | bytes | BinaryIO
-"""A path, the bytes of a file, or a binary file object (read from its position on)."""
+"""A path, which may go through an archive (see :mod:`voxfide.audio.members`), the bytes of a file, or a
+binary file object (read from its position on)."""
 
 MAX_SPOOLED_BYTES: Final = 2 << 30
 """A file object that cannot seek is copied to a temporary file, 2 GiB at most."""
@@ -26,7 +28,7 @@ _BYTES_PER_READ: Final = 64
 
 
 class Window(io.RawIOBase):
-    """The bytes of ``file`` from ``start`` on, as decoders read them.
+    """The ``size`` bytes of ``file`` from ``start`` on, as decoders read them.
 
     Decoders call back into it from C, where an exception is lost or printed. So a failure
     is kept in ``failure``, the decoder sees an end of file, and :meth:`check` raises it
@@ -41,7 +43,7 @@ class Window(io.RawIOBase):
         super().__init__()
         self.descriptor = descriptor
         self._file = file
-        self._label = label
+        self.label = label
         self._start = start
         self._position = 0
         self._reads_left = _FREE_READS + size // _BYTES_PER_READ
@@ -67,7 +69,7 @@ class Window(io.RawIOBase):
         self._reads_left -= 1
         if self._reads_left < 0 and self.failure is None:
             reason = "its decoder reads the same bytes over and over"
-            self.failure = NotAudioError(self._label, reason, "an intact audio file")
+            self.failure = NotAudioError(self.label, reason, "an intact audio file")
         if self.failure is not None or self._position >= self.size:
             return 0
         view = memoryview(buffer).cast("B")[: self.size - self._position]
@@ -75,7 +77,7 @@ class Window(io.RawIOBase):
             self._file.seek(self._start + self._position)
             data = self._file.read(len(view)) or b""
         except (OSError, ValueError) as error:
-            self.failure = AudioNotFoundError(self._label, f"cannot be read: {error}", "a readable file")
+            self.failure = AudioNotFoundError(self.label, f"cannot be read: {error}", "a readable file")
             return 0
         except KeyboardInterrupt as interrupt:
             self.failure = interrupt
@@ -103,7 +105,8 @@ def open_source(source: AudioSource, closing: ExitStack) -> tuple[str, Window]:
     """Names ``source`` and opens it; what has to be closed is left to ``closing``.
 
     Raises:
-        AudioNotFoundError: no such file, not a regular file, or not readable.
+        AudioNotFoundError: no such file or member of an archive, not a regular file, or not readable.
+        NotAudioError, TruncatedAudioError: the archive that a path goes through is none, or is damaged.
         AudioTooLongError: a file object that cannot seek and holds more than 2 GiB.
         UsageError: not a path, bytes or a binary file object.
     """
@@ -117,6 +120,16 @@ def open_source(source: AudioSource, closing: ExitStack) -> tuple[str, Window]:
     raise UsageError(f"expected a path, bytes or a binary file object, got {type(source).__name__}")
 
 
+def source_size(path: PathLike) -> int:
+    """Size in bytes of a file, or of a member of an archive.
+
+    Raises:
+        AudioError: it cannot be opened; see :func:`open_source`.
+    """
+    with ExitStack() as closing:
+        return open_source(path, closing)[1].size
+
+
 def _open_path(path: str, closing: ExitStack) -> tuple[str, Window]:
     expected = "the path of a readable audio file"
     try:
@@ -128,6 +141,10 @@ def _open_path(path: str, closing: ExitStack) -> tuple[str, Window]:
     except FileNotFoundError:
         raise AudioNotFoundError(path, "no such file", expected) from None
     except (OSError, ValueError) as error:
+        member = locate(path) if isinstance(error, OSError) else None
+        if member is not None:
+            inside, start, size = open_member(path, member, closing)
+            return path, Window(inside, path, start, size)
         reason = getattr(error, "strerror", None) or str(error)
         raise AudioNotFoundError(path, f"cannot be opened: {reason}", expected) from None
     descriptor = file.fileno()

@@ -17,14 +17,14 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from voxfide.augment.copies import FORMS, Copy, Task, make_copies
 from voxfide.augment.policy import Chooser, chosen_by
 from voxfide.augment.records import new_manifest
 from voxfide.decoding import default_workers
 from voxfide.errors import AudioError, UsageError
-from voxfide.files import exclusive, remove_temporaries, write_atomic
+from voxfide.files import claim, exclusive, remove_temporaries
 from voxfide.jobs import Failure, FileState, write_failures
 from voxfide.manifest import Manifest
 from voxfide.manifest_io import SUFFIXES
@@ -100,7 +100,8 @@ def augment_manifest(
     with exclusive(folder / ".lock", f"{folder}: another process is writing there"):
         for subfolder in (folder / "audio").glob("*"):
             remove_temporaries(subfolder)
-        _claim(folder, {"chooser": chooser.describe(), "form": form})
+        job = {"chooser": chooser.describe(), "form": form}
+        claim(folder / "augment.json", job, f"{folder}: holds audio that was augmented in another way")
         journal = folder / "journal.jsonl"
         known = _read(journal)
         missing = {row: task for row, task in tasks.items() if not _is_done(task, known.get(row))}
@@ -136,19 +137,6 @@ def _file_name(utterance_id: str, form: str) -> str:
     plain = "".join(c if c.isascii() and (c.isalnum() or c in "-_.") else "_" for c in utterance_id)
     digest = hashlib.blake2b(utterance_id.encode(), digest_size=8).hexdigest()
     return f"audio/{digest[:2]}/{plain[:80]}-{digest}.{form}"
-
-
-def _claim(folder: Path, job: Mapping[str, Any]) -> None:
-    """Writes down what the folder is for, or refuses one that is for something else."""
-    stamp = folder / "augment.json"
-    content = json.dumps(job, indent=2, ensure_ascii=False) + "\n"
-    if not stamp.exists():
-        write_atomic(stamp, content)
-    elif (found := stamp.read_text(encoding="utf-8")) != content:
-        raise UsageError(
-            f"{folder}: holds audio that was augmented in another way (expected another folder, or none)\n"
-            f"there: {' '.join(found.split())}\nhere:  {' '.join(content.split())}"
-        )
 
 
 def _run(

@@ -100,7 +100,7 @@ class Path(nn.Module):
 
     def forward(self, temporal: Nodes, spectral: Nodes) -> tuple[Nodes, Nodes, Tensor]:
         """Temporal and spectral nodes and the master ``(batch, 1, path_dim)``."""
-        master = self.master.expand(len(temporal.values), -1, -1)
+        master = self.master.expand(temporal.values.shape[0], -1, -1)
         temporal, spectral, master = self.first(temporal, spectral, master)
         temporal, spectral = self.temporal_pool(temporal), self.spectral_pool(spectral)
         more_temporal, more_spectral, more_master = self.second(temporal, spectral, master)

@@ -9,6 +9,7 @@ batch statistics alone; their values mean nothing.
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import torch
@@ -37,7 +38,8 @@ class Nodes(NamedTuple):
     @classmethod
     def of(cls, values: Tensor, counts: Tensor) -> Nodes:
         """Forgets counts that are all the same as the number of nodes."""
-        return cls(values, None if bool((counts == values.shape[1]).all()) else counts)
+        full = not torch.compiler.is_exporting() and bool((counts == values.shape[1]).all())
+        return cls(values, None if full else counts)
 
     def mask(self) -> Tensor | None:
         """``(batch, nodes)``, or None where all are valid."""
@@ -99,16 +101,20 @@ class GraphAttention(nn.Module):
         """Neighbours' values averaged by attention, ``(batch, nodes, in_dim)``; of many nodes, where no
         gradient is needed, in parts that bound the memory."""
         batch, n_nodes, dim = x.shape
-        rows = n_nodes if torch.is_grad_enabled() else max(1, PAIR_NUMBERS // (batch * n_nodes * dim))
         keys = None if mask is None else mask[:, None]
-        parts = []
-        for first in range(0, n_nodes, rows):
-            some = slice(first, first + rows)
-            energies = self.pair(x[:, some, None] * x[:, None]).tanh()
-            scores = self.pair_scores(energies, None if kinds is None else kinds[some], kinds)
-            scores = scores / self.temperature
-            parts.append(masked_softmax(scores, keys, 2) @ x)
+        if torch.is_grad_enabled() or torch.compiler.is_exporting():
+            return self._attended(x, x, keys, kinds, kinds)
+        rows = max(1, PAIR_NUMBERS // (batch * n_nodes * dim))
+        cuts = [slice(first, first + rows) for first in range(0, n_nodes, rows)]
+        parts = [self._attended(x[:, s], x, keys, None if kinds is None else kinds[s], kinds) for s in cuts]
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+
+    def _attended(
+        self, some: Tensor, x: Tensor, keys: Tensor | None, rows: Tensor | None, kinds: Tensor | None
+    ) -> Tensor:
+        energies = self.pair(some[:, :, None] * x[:, None]).tanh()
+        scores = self.pair_scores(energies, rows, kinds) / self.temperature
+        return masked_softmax(scores, keys, 2) @ x
 
 
 class HeterogeneousAttention(GraphAttention):
@@ -179,13 +185,20 @@ class GraphPool(nn.Module):
         """Fewer nodes."""
         x = nodes.values
         gates = self.gate(self.dropout(x)).sigmoid()
-        kept = max(int(x.shape[1] * self.ratio), 1)
         ranking, counts = gates, None
         mask = nodes.mask()
         if mask is not None and nodes.counts is not None:
             ranking = gates.masked_fill(~mask[..., None], -1)
-            counts = torch.tensor(
-                [max(int(n * self.ratio), 1) for n in nodes.counts.tolist()], device=x.device
-            )
-        index = ranking.topk(kept, dim=1).indices.expand(-1, -1, x.shape[2])
+            # In double precision, as Python multiplies.
+            share = (nodes.counts.cpu().double() * self.ratio).long()
+            counts = share.clamp_min(1).to(x.device)
+        index = ranking.topk(self._kept(x.shape[1]), dim=1).indices.expand(-1, -1, x.shape[2])
         return Nodes((x * gates).gather(1, index), counts)
+
+    def _kept(self, n_nodes: int) -> int:
+        """Nodes kept of the longest utterance; of a traced graph, whose sizes are whole numbers, perhaps one
+        more, which is masked."""
+        if isinstance(n_nodes, torch.SymInt):
+            part = Fraction(self.ratio).limit_denominator(1000)
+            return (n_nodes * part.numerator + part.denominator - 1) // part.denominator
+        return max(int(n_nodes * self.ratio), 1)

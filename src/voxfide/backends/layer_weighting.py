@@ -7,6 +7,7 @@ deepfake detection", Findings of NAACL 2025 (batch normalisation over the layer 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -29,7 +30,7 @@ class LayerStatistics(NamedTuple):
 
     mean: Tensor
     variance: Tensor
-    n_values: int
+    n_values: int | Tensor
 
     def first(self, n_layers: int) -> LayerStatistics:
         """Those of the first ``n_layers`` layers."""
@@ -58,6 +59,15 @@ def layer_statistics(features: Tensor, lengths: Tensor) -> LayerStatistics:
     mean = torch.where(valid, frame_mean, 0).sum((0, 2)) / n_frames
     spread = frame_variance + (frame_mean - mean[:, None]).square()
     return LayerStatistics(mean, torch.where(valid, spread, 0).sum((0, 2)) / n_frames, n_frames * dim)
+
+
+def merged(part: LayerStatistics, total: Callable[[Tensor], Tensor]) -> LayerStatistics:
+    """Statistics of a whole batch, of those of each process's part (Chan et al. 1979)."""
+    n = torch.as_tensor(part.n_values, dtype=part.mean.dtype, device=part.mean.device)
+    n_all = total(n)
+    mean = total(n * part.mean) / n_all
+    variance = total(n * (part.variance + (part.mean - mean).square())) / n_all
+    return LayerStatistics(mean, variance, n_all)
 
 
 class LayerWeighting(nn.Module):
@@ -121,5 +131,7 @@ class LayerWeighting(nn.Module):
         if not self.training:
             return self.norm.running_mean, self.norm.running_var
         found = statistics or layer_statistics(features, lengths)
+        if self.norm.total is not None:
+            found = merged(found, self.norm.in_all)
         self.norm.track(found.mean.detach(), found.variance.detach(), found.n_values)
         return found.mean, found.variance

@@ -68,6 +68,7 @@ def calibrate(
     the prior and the costs. Needs scores of trials that it was not trained on.
     """
     from voxfide.detectors import load_detector
+    from voxfide.exported.detector import ExportedDetector
 
     here = Path(detector).expanduser()
     if out is None and not _is_own(here):
@@ -75,6 +76,11 @@ def calibrate(
     options = Options(method, prior, cost_miss, cost_fa, regularisation, folds, groups, split, seed)
     calibration_set = CalibrationSet.read(scores, key, options)
     loaded = load_detector(detector, labels=dict(pairs(labels or [], "--labels")))
+    if isinstance(loaded, ExportedDetector):
+        raise UsageError(
+            f"{detector}: is exported (expected a detector: calibrate the one that it was exported from, "
+            "then export again)"
+        )
     origin = _check_origin(loaded, scores, force)
     record = calibration_set.fit(options, origin, _warn_if_trained_on(loaded, calibration_set))
     _refuse_flat(record, force)

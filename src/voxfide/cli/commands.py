@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from voxfide.cli import console
+from voxfide.cli.engines import (
+    ActorCpusOption,
+    ActorGpusOption,
+    ActorsOption,
+    AddressOption,
+    EngineOption,
+    make_engine,
+    on_actors,
+)
 from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
@@ -87,6 +97,11 @@ def embed(
     workers: WorkersOption = None,
     batch_seconds: BatchOption = None,
     strict: StrictOption = False,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
+    actor_gpus: ActorGpusOption = None,
 ) -> None:
     """Compute features into a store.
 
@@ -96,11 +111,25 @@ def embed(
     from voxfide.manifest import Manifest
 
     rows = Manifest.read(manifest).require_valid().split(split)
-    model = make_frontend(frontend, layers, frontend_option, revision, device, precision)
+    runner = make_engine(engine, address, actors, actor_cpus, actor_gpus, device=device)
+    here = device if runner is None else "cpu"  # actors have devices of their own
+    model = make_frontend(frontend, layers, frontend_option, revision, here, precision)
     model.pooled_dim(pool)
     with console.progress("embed") as bar:
-        make = make_extractor(model, pool, workers, batch_seconds, bar, strict)
-        result = embed_manifest(rows, model, out, pool=pool, make_extractor=make, on_start=bar.start)
+        if runner is None:
+            make: Callable[[], Extractor] = make_extractor(model, pool, workers, batch_seconds, bar, strict)
+        else:
+            from voxfide.named import FrontendExtractor
+
+            make = FrontendExtractor(
+                frontend, model.fingerprint(), layers, revision, precision, on_actors(device),
+                frontend_settings(frontend_option), pool,
+                {"workers": workers, "batch_seconds": batch_seconds, "strict": strict},
+            )  # fmt: skip
+        result = embed_manifest(
+            rows, model, out, pool=pool, engine=runner, make_extractor=make, on_start=bar.start,
+            progress=None if runner is None else bar,
+        )  # fmt: skip
     console.report_failures(result.failures, f"{out}/failures.csv")
     shape = f"{model.n_layers} layer(s) of {result.store.info.dim} values"
     print(f"{out}: {len(result.store):,} utterances, {shape} ({pool})")
@@ -120,6 +149,11 @@ def score(
         bool, typer.Option("--uncalibrated", help="Leave the detector's calibration out.")
     ] = False,
     labels: LabelsOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
+    actor_gpus: ActorGpusOption = None,
 ) -> None:
     """Score a manifest with a detector.
 
@@ -128,25 +162,28 @@ def score(
     """
     from voxfide.cli.provenance import write_score_facts
     from voxfide.detectors import load_detector
-    from voxfide.devices import resolve_device
     from voxfide.manifest import Manifest
     from voxfide.scoring import score_manifest
 
     rows = Manifest.read(manifest).require_valid().split(split)
     named = dict(pairs(labels or [], "--labels"))
-    model = load_detector(detector, device=resolve_device(device), labels=named)
+    runner = make_engine(engine, address, actors, actor_cpus, actor_gpus, device=device)
+    model = load_detector(detector, device=device if runner is None else "cpu", labels=named)
     if uncalibrated:
         model = model.uncalibrated()
+    options: dict[str, Any] = {"workers": workers, "batch_seconds": batch_seconds, "strict": strict}
     with console.progress("score") as bar:
+        if runner is None:
+            make: Callable[[], Extractor] = partial(model.extractor, progress=bar, **options)
+        else:
+            from voxfide.named import DetectorExtractor, NamedDetector
+
+            there = NamedDetector(detector, model.fingerprint(), on_actors(device), named, uncalibrated)
+            make = DetectorExtractor(there, options)
         result = score_manifest(
-            model,
-            rows,
-            out,
-            make_extractor=lambda: model.extractor(
-                workers=workers, batch_seconds=batch_seconds, progress=bar, strict=strict
-            ),
-            on_start=bar.start,
-        )
+            model, rows, out, engine=runner, make_extractor=make, on_start=bar.start,
+            progress=None if runner is None else bar,
+        )  # fmt: skip
     write_score_facts(out, model, detector, rows, split, result)
     console.report_failures(result.failures, f"{out}.failures.csv")
     print(f"{out}: {result.n_scored:,} scores")
@@ -164,13 +201,18 @@ def make_frontend(
     from voxfide.devices import resolve_device
     from voxfide.frontends import create_frontend
 
-    settings = {key: plain_value(value) for key, value in pairs(options or [], "--frontend-option")}
+    settings = frontend_settings(options)
     clash = sorted({"n_layers", "revision", "precision", "device", "name"} & set(settings))
     if clash:
         raise UsageError(f"--frontend-option {clash[0]}: has an option of its own (see --help)")
     return create_frontend(
         name, layers, revision=revision, precision=precision, device=resolve_device(device), **settings
     )
+
+
+def frontend_settings(options: list[str] | None) -> dict[str, Any]:
+    """What ``--frontend-option`` says."""
+    return {key: plain_value(value) for key, value in pairs(options or [], "--frontend-option")}
 
 
 def make_extractor(
@@ -205,5 +247,6 @@ def plain_value(text: str) -> Any:
 
 
 def exit_if(failed: object) -> None:
-    if failed:
+    """Ends with code 1 where files could not be used; not under a launcher, which takes it for a crash."""
+    if failed and not console.is_launched():
         raise typer.Exit(EXIT_FAILED_FILES)

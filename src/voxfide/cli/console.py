@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -17,12 +18,34 @@ if TYPE_CHECKING:
 
 SHOWN_FAILURES = 20
 _quiet = False
+_rank, _world = 0, 1
+
+
+def is_first_process() -> bool:
+    """Whether this is the first, or the only, process of a run under `accelerate launch` or `torchrun`."""
+    return _rank == 0
+
+
+def is_launched() -> bool:
+    """Whether this is one of several processes of a run."""
+    return _world > 1
+
+
+def name() -> str:
+    """Who speaks: of the processes of a run, all but the first say their number."""
+    return "voxfide" if is_first_process() else f"voxfide (process {_rank})"
 
 
 def configure(*, verbose: bool, quiet: bool) -> None:
-    """Sets up logging to stderr."""
-    global _quiet
-    _quiet = quiet
+    """Sets up logging to stderr; of the processes of a run, the first speaks for all."""
+    global _quiet, _rank, _world
+    # As the launcher set them: a study takes its processes out of the launch.
+    _rank, _world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    if is_launched():
+        # PyTorch would warn, in every process, that blocks which may be left out of a step were not.
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    quiet = _quiet = quiet or not is_first_process()
+    verbose = verbose and is_first_process()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("voxfide: %(message)s"))
     ours = logging.getLogger("voxfide")
@@ -37,12 +60,17 @@ def say(message: str) -> None:
 
 
 class Progress:
-    """Utterances done, audio seconds per second, time left: a bar on a terminal, else some lines."""
+    """Utterances done, audio seconds per second, time left: a bar on a terminal, else some lines.
+
+    Args:
+        unit: of what is counted beside utterances.
+    """
 
     LINE_EVERY = 15.0
 
-    def __init__(self, title: str) -> None:
+    def __init__(self, title: str, unit: str = "s of audio") -> None:
         self.title = title
+        self.unit = unit
         self.total = 0
         self.done = 0
         self.seconds = 0.0
@@ -67,11 +95,14 @@ class Progress:
             self._bar.update(self._task, completed=self.done, rate=self._rate())
         elif time.monotonic() - self._last_line > self.LINE_EVERY:
             self._last_line = time.monotonic()
+            if self.done > self.total:  # nobody knows how much there is
+                say(f"{self.title}: {self.done:,}, {self._rate()}")
+                return
             left = (self._last_line - self.started) / max(1, self.done) * (self.total - self.done)
             say(f"{self.title}: {self.done:,} of {self.total:,}, {self._rate()}, {left:.0f} s left")
 
     def _rate(self) -> str:
-        return f"{self.seconds / max(1e-3, time.monotonic() - self.started):.1f} s of audio/s"
+        return f"{self.seconds / max(1e-3, time.monotonic() - self.started):.1f} {self.unit}/s"
 
     def __enter__(self) -> Progress:
         if sys.stderr.isatty() and not _quiet:
@@ -97,9 +128,9 @@ class Progress:
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Progress]:
+def progress(title: str, unit: str = "s of audio") -> Iterator[Progress]:
     """A :class:`Progress` for the time of a ``with`` block."""
-    with Progress(title) as bar:
+    with Progress(title, unit) as bar:
         yield bar
 
 

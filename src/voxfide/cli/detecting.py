@@ -14,15 +14,26 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import EXIT_FAILED_FILES, DeviceOption, LabelsOption, pairs
+from voxfide.cli.engines import (
+    ActorCpusOption,
+    ActorGpusOption,
+    ActorsOption,
+    AddressOption,
+    EngineOption,
+    make_engine,
+    on_actors,
+)
 from voxfide.errors import AudioError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from voxfide.analysis.decision import DecisionRule
     from voxfide.analysis.result import Analysis
     from voxfide.analysis.settings import AnalysisSettings
     from voxfide.detectors import AnyDetector
+    from voxfide.engine import Engine
+    from voxfide.named import NamedDetector
 
 EXIT_VERDICT = 3
 REPORT_SUFFIXES = (".html", ".pdf")
@@ -114,6 +125,11 @@ def detect(
     ] = None,
     device: DeviceOption = "auto",
     labels: LabelsOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
+    actor_gpus: ActorGpusOption = None,
 ) -> None:
     """Tell whether recordings are bona fide speech or spoofed.
 
@@ -133,8 +149,11 @@ def detect(
     outputs = _Outputs.checked(as_json, summary, segments, segments_format, report, fail_on or [])
     paths = recordings(files)
     outputs.check_number(len(paths))
-    model = _load(detector, device, labels)
+    runner = make_engine(engine, address, actors, actor_cpus, actor_gpus, device=device)
+    named = dict(pairs(labels or [], "--labels"))
+    model = _load(detector, device if runner is None else "cpu", named)
     from voxfide.analysis.decision import DecisionRule
+    from voxfide.named import NamedDetector
 
     rule = DecisionRule.of(
         model,
@@ -144,37 +163,47 @@ def detect(
         c_inconclusive=cost_inconclusive,
         threshold=threshold,
     )
-    for path, found in _analysed(paths, model, detector, settings, rule):
+    there = NamedDetector(detector, model.fingerprint(), on_actors(device), named)
+    for path, found in _analysed(paths, model, there, settings, rule, runner):
         if not isinstance(found, AudioError) and (why or report is not None):
             found = _explained(path, model, found)
         outputs.add(path, found)
     outputs.finish()
 
 
-def _load(name: str, device: str, labels: list[str] | None) -> AnyDetector:
+def _load(name: str, device: str, labels: Mapping[str, str]) -> AnyDetector:
     from voxfide.detectors import BUNDLED, bundled_folder, load_detector
-    from voxfide.devices import resolve_device
 
     if name == BUNDLED and bundled_folder() is None:
         raise UsageError(
             "no detector is bundled in this version: give --detector FOLDER (`voxfide train` makes one; "
             "`voxfide demo` makes one that knows synthetic test signals only)"
         )
-    named = dict(pairs(labels or [], "--labels"))
-    return load_detector(name, device=resolve_device(device), labels=named)
+    return load_detector(name, device=device, labels=labels)
 
 
 def _analysed(
-    paths: Sequence[str], model: AnyDetector, name: str, settings: AnalysisSettings, rule: DecisionRule
+    paths: Sequence[str],
+    model: AnyDetector,
+    there: NamedDetector,
+    settings: AnalysisSettings,
+    rule: DecisionRule,
+    engine: Engine | None,
 ) -> Iterator[tuple[str, Analysis | AudioError]]:
+    """What ``model`` finds in this process, or on an engine the detector loaded ``there``."""
     from voxfide.analysis.batch import analyse_many
+    from voxfide.analysis.cluster import analyse_on
     from voxfide.analysis.recording import facts_of
 
+    facts = facts_of(model, there.name)
     with _progress(paths) as progress:
-        for path, found in analyse_many(
-            paths, model, settings, rule=rule, facts=facts_of(model, name), progress=progress
-        ):
-            yield str(path), found
+        if engine is None:
+            for path, found in analyse_many(
+                paths, model, settings, rule=rule, facts=facts, progress=progress
+            ):
+                yield str(path), found
+        else:
+            yield from analyse_on(engine, paths, there, settings, rule=rule, facts=facts, progress=progress)
 
 
 @contextmanager
@@ -193,12 +222,13 @@ def _progress(paths: Sequence[str]) -> Iterator[Callable[[float], None] | None]:
 def _declared(path: str) -> float:
     """Seconds by the header of a file; 0 where it does not say, or is too small to take long."""
     from voxfide.audio import probe_audio
+    from voxfide.audio.source import source_size
 
     try:
-        if Path(path).stat().st_size < SMALL_BYTES:
+        if source_size(path) < SMALL_BYTES:
             return 0.0
         duration = probe_audio(path).duration
-    except (AudioError, OSError):
+    except AudioError:
         return 0.0
     return duration if duration == duration else 0.0
 
@@ -254,6 +284,10 @@ class _Outputs:
         """Refuses outputs that do not fit the number of files."""
         self.one = n == 1
         if self.report is not None:
+            if self.report.suffix.lower() == ".pdf":
+                from voxfide.report.recording import pdf_writer
+
+                pdf_writer()
             is_file = self.report.suffix.lower() in REPORT_SUFFIXES and not self.report.is_dir()
             if is_file and n > 1:
                 raise UsageError(

@@ -10,6 +10,7 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import (
+    EXIT_FAILED_FILES,
     BatchOption,
     DeviceOption,
     PrecisionOption,
@@ -73,7 +74,8 @@ def ensemble(
     Draws and augments the mixes, fine-tunes the models, classifies their features, fuses four of
     them, and writes tables, one page, one detector and submission.zip. Corpora and models that are
     missing are said at once. Run again after an interruption, it goes on where it was; a step that
-    fails ends only those that need it.
+    fails ends only those that need it. Under `torchrun` or `accelerate launch` all processes
+    fine-tune together.
     """
     from voxfide.devices import resolve_device
     from voxfide.jobs import write_failures
@@ -82,6 +84,7 @@ def ensemble(
     from voxfide.studies.ensemble_report import write_ensemble_report
     from voxfide.studies.ensemble_systems import EnsembleOptions
     from voxfide.studies.reporting import Reporter
+    from voxfide.training.processes import leave
 
     wanted = read_ensemble_recipe(recipe)
     options = EnsembleOptions(
@@ -94,6 +97,9 @@ def ensemble(
     for note in data.notes:
         console.say(f"{note}: left out")
     result = run_ensemble(wanted, data, out, options, Reporter(console.say, console.progress))
+    leave()
+    if not console.is_first_process():
+        return
     page = write_ensemble_report(out, result, published=published)
     _print(result, published)
     print(page)
@@ -101,7 +107,9 @@ def ensemble(
     console.report_failures(result.failures, f"{out}/failures.csv")
     for step, reason in result.broken.items():
         print(f"voxfide: not done: {step}: {reason}", file=sys.stderr)
-    exit_if(result.failures or result.broken)
+    if result.broken:
+        raise typer.Exit(EXIT_FAILED_FILES)
+    exit_if(result.failures)
 
 
 def _preflight(

@@ -54,13 +54,9 @@ def ensemble(
 
 
 def _member(name: str) -> Detector:
-    from voxfide.detector import Detector
-    from voxfide.detectors import load_detector
+    from voxfide.detectors import load_trained
 
-    found = load_detector(name)
-    if not isinstance(found, Detector):
-        raise UsageError(f"{name}: is an ensemble itself (expected detectors: name its members)")
-    return found
+    return load_trained(name, "name")
 
 
 def _names(detectors: list[str]) -> list[str]:

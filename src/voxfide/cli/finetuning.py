@@ -9,7 +9,6 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import (
-    EXIT_FAILED_FILES,
     BatchOption,
     FrontendOption,
     LayersOption,
@@ -17,6 +16,7 @@ from voxfide.cli.commands import (
     RevisionOption,
     StrictOption,
     WorkersOption,
+    exit_if,
 )
 from voxfide.errors import UsageError
 
@@ -76,6 +76,10 @@ def finetune(
     checkpoint_steps: Annotated[
         int, typer.Option(min=1, help="Steps between checkpoints; one is made after an epoch.")
     ] = 500,
+    fsdp: Annotated[
+        bool,
+        typer.Option("--fsdp", help="Share weights and optimizer state out over the processes (FSDP2)."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that DETECTOR holds.")] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write event files too.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of everything random.")] = 0,
@@ -89,7 +93,7 @@ def finetune(
 
     Trains a wav2vec 2.0, HuBERT or WavLM model together with a classification head. The folder is
     a detector, a model that transformers loads, and a front-end. Several GPUs: start it with
-    `accelerate launch -m voxfide finetune ...`.
+    `accelerate launch -m voxfide finetune ...`; a model that one GPU cannot hold: with --fsdp.
     """
     from voxfide.crops import Crop
     from voxfide.devices import resolve_device
@@ -98,6 +102,8 @@ def finetune(
     from voxfide.training.finetune import FinetuneOptions
     from voxfide.training.finetune import finetune as run
     from voxfide.training.finetune_settings import FinetuneSettings
+    from voxfide.training.journal import launched_with_fsdp
+    from voxfide.training.processes import leave
 
     settings = FinetuneSettings(
         epochs=epochs, batch_size=batch_size, accumulation=accumulation, learning_rate=learning_rate,
@@ -116,22 +122,21 @@ def finetune(
         bar.start(epochs * len(sets[0].manifest), 0)
         options = FinetuneOptions(
             augment=chooser, augment_facts=facts, workers=workers, batch_seconds=batch_seconds, strict=strict,
-            cpu=cpu, tensorboard=tensorboard, say=console.say, on_step=_steps_told_to(bar),
+            cpu=cpu, tensorboard=tensorboard, fsdp=fsdp or launched_with_fsdp(),
+            say=console.say, on_step=_steps_told_to(bar),
         )  # fmt: skip
         result = run(
             sets, frontend, out, n_layers=layers, revision=revision, settings=settings, options=options,
             resume=resume,
         )  # fmt: skip
-    _report(result, out)
+    leave()
+    if console.is_first_process():
+        _report(result, out)
 
 
 def _report(result: Any, out: Path) -> None:
-    from accelerate import PartialState
-
     from voxfide.jobs import write_failures
 
-    if not PartialState().is_main_process:
-        return
     failed = out / "failures.csv"
     write_failures(failed, result.failures)
     console.report_failures(result.failures, str(failed))
@@ -139,8 +144,7 @@ def _report(result: Any, out: Path) -> None:
     if "dev_loss" in best:
         print(f"dev: loss {best['dev_loss']:.4f}, EER {best['eer_percent']:.2f} %, AUC {best['auc']:.3f}")
     print(f"{out}: detector of epoch {best['epoch']}, threshold {result.detector.threshold:.4f}")
-    if result.failures:
-        raise typer.Exit(EXIT_FAILED_FILES)
+    exit_if(result.failures)
 
 
 def _steps_told_to(bar: console.Progress) -> Any:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import (
+    EXIT_FAILED_FILES,
     BatchOption,
     DeviceOption,
     PrecisionOption,
@@ -133,7 +134,8 @@ def layerwise(
 
     Trains every back-end on the first n layers of every front-end, for each seed and training
     corpus, scores the evaluation sets, and writes tables, heat maps and one page. The front-end is
-    run once for all heads. Run again after an interruption, it goes on where it was.
+    run once for all heads. Run again after an interruption, it goes on where it was. Under
+    `torchrun` or `accelerate launch`, every process works off cells of its own.
     """
     from voxfide.studies.layerwise_report import report_published, write_layerwise_report
 
@@ -170,13 +172,17 @@ def layerwise(
         ),
     )
     result = _run(tasks, grid, out, options, mixed_precision, tensorboard)
+    if not console.is_first_process():
+        return
     if result.eers:
         page = write_layerwise_report(out, result.eers, result.weights, result.speeds, published=published)
         print(page)
     console.report_failures(result.failures, f"{out}/runs/*/*/failures.csv")
     for line in result.broken:
         print(f"voxfide: not done: {line}", file=sys.stderr)
-    exit_if(result.failures or result.broken)
+    if result.broken:
+        raise typer.Exit(EXIT_FAILED_FILES)
+    exit_if(result.failures)
 
 
 def _plan(
@@ -265,21 +271,21 @@ def _run(
     from voxfide.studies.layerwise import run_study
     from voxfide.studies.reporting import Reporter
     from voxfide.training.journal import make_accelerator
+    from voxfide.training.processes import work_alone
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            "a study runs in one process (`voxfide train` takes several): give each GPU front-ends or "
-            "recipes of its own, with a folder each"
-        )
     if mixed_precision not in ("no", "bf16"):
         raise UsageError(f"--mixed-precision {mixed_precision!r} (expected no or bf16)")
-    with exclusive(out / ".lock", f"{out}: another study is writing there"):
+    process, n_processes = work_alone()
+    with ExitStack() as held:
+        if not process:
+            held.enter_context(exclusive(out / ".lock", f"{out}: another study is writing there"))
         accelerator = make_accelerator(
             out, mixed_precision=mixed_precision, tensorboard=tensorboard, cpu=options.device == "cpu"
         )
         result = run_study(
             tasks, grid, out,
             accelerator=accelerator, options=options, reporter=Reporter(console.say, console.progress),
+            process=process, n_processes=n_processes,
         )  # fmt: skip
         accelerator.end_training()
     return result

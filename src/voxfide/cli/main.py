@@ -20,10 +20,12 @@ from voxfide.cli import (
     domains,
     ensembling,
     evaluate,
+    exporting,
     finetuning,
     fusing,
     listings,
     mixing,
+    packing,
     preparing,
     pretraining,
     projecting,
@@ -34,7 +36,7 @@ from voxfide.cli import (
     submitting,
     training,
 )
-from voxfide.errors import VoxfideError
+from voxfide.errors import MissingDependencyError, VoxfideError
 
 EXIT_FAILED_FILES = 1
 EXIT_UNUSABLE = 2
@@ -57,8 +59,13 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
+_called = ["voxfide"]
+"""What was called, for messages."""
+
+
 @app.callback()
 def _options(
+    context: typer.Context,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more of what is going on.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, warnings only.")] = False,
     version: Annotated[
@@ -66,6 +73,7 @@ def _options(
     ] = False,
 ) -> None:
     console.configure(verbose=verbose, quiet=quiet)
+    _called[1:] = [context.invoked_subcommand] if context.invoked_subcommand else []
 
 
 for command in (
@@ -79,6 +87,7 @@ for command in (
     mixing.mixes,
     augmenting.augment,
     augmenting.augmentations,
+    packing.pack,
     commands.embed,
     training.train,
     pretraining.pretrain,
@@ -90,6 +99,7 @@ for command in (
     fusing.fuse_scores,
     ensembling.ensemble,
     shrinking.shrink,
+    exporting.export,
     submitting.submit,
     evaluate.evaluate,
     detecting.detect,
@@ -104,12 +114,17 @@ app.add_typer(converting.convert, name="convert")
 app.add_typer(studies.study, name="study")
 
 
+def _needed(error: ModuleNotFoundError) -> MissingDependencyError | None:
+    """What an installation without it lacks for the command that was called."""
+    return MissingDependencyError.of(error, " ".join(_called))
+
+
 def main() -> NoReturn:
     """Entry point: runs the command line and exits with its code."""
     try:
         code = app(standalone_mode=False)
     except VoxfideError as error:
-        print(f"voxfide: error: {error}", file=sys.stderr)
+        print(f"{console.name()}: error: {error}", file=sys.stderr)
         code = EXIT_UNUSABLE
     except KeyboardInterrupt:
         code = EXIT_INTERRUPTED
@@ -125,6 +140,9 @@ def main() -> NoReturn:
             code = EXIT_UNUSABLE
         elif type(error).__name__ == "Abort":
             code = EXIT_INTERRUPTED
+        elif isinstance(error, ModuleNotFoundError) and (needed := _needed(error)):
+            print(f"voxfide: error: {needed}", file=sys.stderr)
+            code = EXIT_UNUSABLE
         elif isinstance(error, OSError):
             print(f"voxfide: error: {error}", file=sys.stderr)
             code = EXIT_UNUSABLE

@@ -11,11 +11,19 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import EXIT_FAILED_FILES, SplitOption, WorkersOption, pairs
+from voxfide.cli.engines import (
+    ActorCpusOption,
+    ActorsOption,
+    AddressOption,
+    EngineOption,
+    make_engine,
+)
 from voxfide.errors import UsageError
 
 if TYPE_CHECKING:
     from voxfide.corpora.check import AudioSummary
     from voxfide.corpora.inventory import Inventory
+    from voxfide.engine import Engine
     from voxfide.manifest import Manifest
 
 
@@ -33,12 +41,18 @@ def prepare(
     ] = None,
     columns: Annotated[
         list[str] | None,
-        typer.Option("--map", metavar="COLUMN=NAME", help="csv: the table's own NAME for a manifest COLUMN."),
+        typer.Option(
+            "--map", metavar="COLUMN=NAME", help="csv, shards: the table's own NAME for a manifest COLUMN."
+        ),
     ] = None,
     check_audio: Annotated[
         bool, typer.Option("--check-audio", help="Open every file; list them in MANIFEST.audio.csv.")
     ] = False,
     workers: WorkersOption = None,
+    engine: EngineOption = "local",
+    address: AddressOption = None,
+    actors: ActorsOption = None,
+    actor_cpus: ActorCpusOption = None,
 ) -> None:
     """Make the manifest of a corpus.
 
@@ -50,10 +64,13 @@ def prepare(
     from voxfide.corpora import prepare as prepare_corpus
     from voxfide.corpora.inventory import Inventory
 
+    runner = make_engine(engine, address, actors, actor_cpus, device="cpu")
+    if runner is not None and not check_audio:
+        raise UsageError(f"--engine {engine} is for the audio: it needs --check-audio")
     options: dict[str, Any] = dict(pairs(option or [], "--option"))
     if columns:
-        if find_corpus(corpus).name != "csv":
-            raise UsageError(f"--map applies to corpus csv, not {corpus}")
+        if find_corpus(corpus).name not in ("csv", "shards"):
+            raise UsageError(f"--map applies to corpora csv and shards, not {corpus}")
         options["columns"] = dict(pairs(columns, "--map"))
     if keep_missing:
         options["keep_missing"] = True
@@ -67,7 +84,7 @@ def prepare(
         f"({counts['bonafide']:,} bona fide, {counts['spoof']:,} spoof, {counts['unknown']:,} unknown)"
     )
     if check_audio:
-        summary = _check(manifest, out.with_name(f"{out.name}.audio.csv"), workers)
+        summary = _check(manifest, out.with_name(f"{out.name}.audio.csv"), workers, runner)
         if summary.n_unreadable:
             raise typer.Exit(EXIT_FAILED_FILES)
 
@@ -111,11 +128,13 @@ def _report(inventory: Inventory, out: Path) -> None:
     write_atomic(out.with_name(f"{out.name}.found.json"), facts + "\n")
 
 
-def _check(manifest: Manifest, table: Path, workers: int | None) -> AudioSummary:
+def _check(manifest: Manifest, table: Path, workers: int | None, engine: Engine | None) -> AudioSummary:
     from voxfide.corpora.check import check_audio
 
     with console.progress("check") as bar:
-        summary = check_audio(manifest, table, workers=workers, progress=bar, on_start=bar.start)
+        summary = check_audio(
+            manifest, table, engine=engine, workers=workers, progress=bar, on_start=bar.start
+        )
     for line in summary.lines():
         console.say(f"  {line}")
     if summary.errors:

@@ -9,11 +9,11 @@ import typer
 
 from voxfide.cli import console
 from voxfide.cli.commands import (
-    EXIT_FAILED_FILES,
     ManifestArgument,
     SplitOption,
     StrictOption,
     WorkersOption,
+    exit_if,
 )
 from voxfide.errors import UsageError
 
@@ -49,6 +49,9 @@ def pretrain(
         float | None, typer.Option(help="Length of the run as a budget of time; or --steps.")
     ] = None,
     batch_seconds: Annotated[float, typer.Option(help="Audio a step.")] = 60.0,
+    accumulation: Annotated[
+        int, typer.Option(min=1, help="Pieces in which a batch is worked off, to save memory.")
+    ] = 1,
     crop_seconds: Annotated[float, typer.Option(help="Longest stretch seen at once.")] = 10.0,
     learning_rate: Annotated[float, typer.Option("--lr", help="Of AdamW, at its peak.")] = 5e-4,
     warmup: Annotated[
@@ -86,18 +89,20 @@ def pretrain(
     """Pre-train a self-supervised speech model.
 
     Learns without labels to name the clusters of masked frames (HuBERT), with overlapping speech and
-    noise (WavLM). The folder is a front-end and a model that transformers loads.
+    noise (WavLM). The folder is a front-end and a model that transformers loads. Several GPUs:
+    start it with `accelerate launch -m voxfide pretrain ...`.
     """
     from voxfide.devices import resolve_device
     from voxfide.manifest import Manifest
     from voxfide.training.pretrain import PretrainOptions
     from voxfide.training.pretrain import pretrain as run
     from voxfide.training.pretrain_settings import PretrainSettings
+    from voxfide.training.processes import leave
 
     settings = PretrainSettings(
         clusters=clusters, targets=targets, steps=steps, minutes=minutes, batch_seconds=batch_seconds,
-        crop_seconds=crop_seconds, learning_rate=learning_rate, warmup=warmup, weight_decay=weight_decay,
-        max_grad_norm=max_grad_norm, mask_prob=mask_prob, mask_length=mask_length,
+        accumulation=accumulation, crop_seconds=crop_seconds, learning_rate=learning_rate, warmup=warmup,
+        weight_decay=weight_decay, max_grad_norm=max_grad_norm, mask_prob=mask_prob, mask_length=mask_length,
         unmasked_weight=unmasked_weight, mix_prob=mix_prob, noise_share=noise_share,
         feature_penalty=feature_penalty, conv_gradient=conv_gradient, dropout=dropout, layerdrop=layerdrop,
         precision=precision, seed=seed,
@@ -120,7 +125,9 @@ def pretrain(
             say=console.say, progress=bar,
         )  # fmt: skip
         result = run(rows, start, out, settings, options=options, resume=resume)
-    _report(result)
+    leave()
+    if console.is_first_process():
+        _report(result)
 
 
 def _start(init: str | None, arch: Path | None, sizes: dict[str, Any]) -> Start:
@@ -157,5 +164,4 @@ def _report(result: PretrainResult) -> None:
         f"{100 * final['accuracy_masked']:.1f} % of masked frames named right "
         f"(commonest cluster: {100 * final['majority']:.1f} %)"
     )
-    if result.failures:
-        raise typer.Exit(EXIT_FAILED_FILES)
+    exit_if(result.failures)

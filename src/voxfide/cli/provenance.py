@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import platform
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,13 +18,18 @@ if TYPE_CHECKING:
     from voxfide.manifest import Manifest
     from voxfide.scoring import ScoreResult
 
-PACKAGES = ("torch", "numpy", "scipy", "scikit-learn", "soundfile", "av", "soxr")
+PACKAGES = (
+    "torch", "numpy", "scipy", "scikit-learn", "soundfile", "av", "soxr", "onnxruntime", "openvino",
+)  # fmt: skip
 
 
 def versions() -> dict[str, str]:
     """Versions of what computed, without importing any of it."""
     found = {"voxfide": __version__, "Python": platform.python_version()}
-    return found | {name: metadata.version(name) for name in PACKAGES}
+    for name in PACKAGES:
+        with suppress(metadata.PackageNotFoundError):  # of an installation for exported detectors alone
+            found[name] = metadata.version(name)
+    return found
 
 
 def command_line() -> str:

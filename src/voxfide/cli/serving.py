@@ -80,17 +80,16 @@ def serve(
 def _run(name: str, settings: ServiceSettings, device: str, labels: dict[str, str]) -> None:
     try:
         from voxfide.serve.server import address_of, listen, run
-    except ImportError as error:
+    except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"voxfide serve needs {error.name} (expected: pip install 'voxfide[serve]')"
+            f"voxfide serve needs {error.name}: pip install 'voxfide[serve]'"
         ) from error
     from voxfide.detectors import load_detector
-    from voxfide.devices import resolve_device
     from voxfide.serve.service import Service
 
     with listen(settings.host, settings.port) as listener:
         console.say(f"loading detector {name}")
-        model = load_detector(name, device=resolve_device(device), labels=labels)
+        model = load_detector(name, device=device, labels=labels)
         with Service(model, name, settings) as service:
             service.warm_up()
             address = address_of(listener)

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from voxfide.cli.commands import DETECTOR_HELP
-from voxfide.errors import UsageError
 
 
 def shrink(
@@ -20,14 +19,8 @@ def shrink(
     The folder is half as large or less; scores change a little, so a calibration is left out.
     Members of an ensemble are shrunk before their fusion is learnt.
     """
-    from voxfide.detector import Detector
-    from voxfide.detectors import load_detector
+    from voxfide.detectors import load_trained
     from voxfide.shrinking import shrink as round_weights
 
-    found = load_detector(detector)
-    if not isinstance(found, Detector):
-        raise UsageError(
-            f"{detector}: is an ensemble (expected a detector: shrink its members, then fuse them)"
-        )
-    round_weights(found).save(out)
+    round_weights(load_trained(detector, "shrink")).save(out)
     print(f"{out}: {(out / 'model.safetensors').stat().st_size / 1e6:.2f} MB of weights")

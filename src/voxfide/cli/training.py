@@ -198,6 +198,8 @@ def train(
         raise UsageError(
             f"back-end {backend} is trained batch by batch: it takes --class-weights, no --balance"
         )
+    if not neural and not console.is_first_process():
+        return  # fitted at once, by the first process alone
     rows = Manifest.read(manifest).require_valid()
     sets = choose_sets(rows, split, dev_split)
     model = make_frontend(frontend, layers, frontend_option, revision, device, precision)

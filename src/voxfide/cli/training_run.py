@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -40,8 +39,7 @@ class Run:
         self.folder = out.with_name(out.name + ".run")
         self.mixed_precision, self.disk_budget = mixed_precision, disk_budget
         self.workers, self.batch_seconds, self.strict = workers, batch_seconds, strict
-        self.is_main = os.environ.get("RANK", "0") == "0"
-        if self.is_main and self.folder.exists() and not resume:
+        if console.is_first_process() and self.folder.exists() and not resume:
             raise UsageError(
                 f"{self.folder}: holds a training run that has not come to its end "
                 "(expected --resume to go on with it, or delete it)"
@@ -66,7 +64,6 @@ class Run:
             mixed_precision=self.mixed_precision,
             tensorboard=self.tensorboard,
             cpu=frontend.device.type == "cpu",
-            unused_parameters=head.name != "ffn",
         )
         with console.progress("features") as bar:
             options = FeatureOptions(
@@ -84,7 +81,7 @@ class Run:
                 seed=seed, long=long, accelerator=accelerator, options=options, say=console.say,
             )  # fmt: skip
         accelerator.end_training()
-        if not self.is_main:
+        if not console.is_first_process():
             raise typer.Exit
         self.out.mkdir(parents=True, exist_ok=True)
         (self.folder / FILE_NAME).replace(self.out / FILE_NAME)

@@ -9,7 +9,7 @@ from voxfide.conditions.level import ActiveLevel
 from voxfide.conditions.meter import ConditionMeter, Conditions, measure_conditions
 from voxfide.conditions.policy import POLICY, Limit, Reason, reasons
 from voxfide.conditions.spectrum import Spectrum
-from voxfide.conditions.speech import Segment, SpeechDetector, SpeechRule
+from voxfide.conditions.speech import Segment, SpeechDetector, SpeechModel, SpeechRule
 from voxfide.conditions.waveform import Clipping, DigitalSilence
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Segment",
     "Spectrum",
     "SpeechDetector",
+    "SpeechModel",
     "SpeechRule",
     "measure_conditions",
     "reasons",

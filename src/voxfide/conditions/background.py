@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
-from scipy.ndimage import uniform_filter1d
-from scipy.signal import get_window
 
+from voxfide.conditions.filters import hann, running_mean
 from voxfide.types import SAMPLE_RATE, BoolArray, Float32Array, Float64Array, Seconds
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ class Background:
     """
 
     def __init__(self) -> None:
-        window = get_window("hann", FRAME)
+        window = hann(FRAME)
         self._window = window
         self._scale = 2 / (FRAME * float(np.vdot(window, window)))
         self._rest = np.zeros(0, np.float32)
@@ -72,7 +71,7 @@ class Background:
         power = self._scale * (spectra.real**2 + spectra.imag**2)
         banded = power[:, _BINS.start - 1 : _BINS.stop - 1]
         log = np.log(banded + _FLOOR)
-        lines = np.concatenate([self._lines, log - uniform_filter1d(log, _SMOOTH, axis=1)])
+        lines = np.concatenate([self._lines, log - running_mean(log, _SMOOTH)])
         missing = n + _APART - len(lines)  # at the very start there is nothing to compare with
         correlation = np.concatenate([np.zeros(missing), _correlation(lines[:-_APART], lines[_APART:])])
         self._lines = lines[-_APART:]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
-from scipy.signal import lfilter
 
+from voxfide.conditions.filters import smoothed
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array
 
 MARGIN_DB: Final = 15.9
@@ -26,9 +26,8 @@ class ActiveLevel:
     """
 
     def __init__(self) -> None:
-        pole = float(np.exp(-1 / (SAMPLE_RATE * _TIME_CONSTANT)))
-        self._filter = ([1 - pole], [1.0, -pole])
-        self._memory = [np.zeros(1), np.zeros(1)]
+        self._pole = float(np.exp(-1 / (SAMPLE_RATE * _TIME_CONSTANT)))
+        self._memory = [0.0, 0.0]  # last output of each stage
         self._counts = np.zeros(len(_STEPS), np.int64)
         self._last = np.full(len(_STEPS), -1, np.int64)  # sample at which the threshold was last passed
         self._energy = 0.0
@@ -41,7 +40,8 @@ class ActiveLevel:
         envelope = np.abs(signal.astype(np.float64))
         self._energy += float(np.vdot(envelope, envelope))
         for stage in range(2):
-            envelope, self._memory[stage] = lfilter(*self._filter, envelope, zi=self._memory[stage])
+            envelope = smoothed(envelope, self._pole, self._memory[stage])
+            self._memory[stage] = float(envelope[-1])
         highest = float(envelope.max())
         for index, threshold in enumerate(2.0**_STEPS):
             if threshold > highest:

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from voxfide.audio import AudioInfo, stream_audio
+from voxfide.audio.source import source_size
 from voxfide.conditions.background import Background, BackgroundSummary
 from voxfide.conditions.level import ActiveLevel
 from voxfide.conditions.spectrum import Spectrum
-from voxfide.conditions.speech import Segment, SpeechDetector, SpeechRule
+from voxfide.conditions.speech import Segment, SpeechDetector, SpeechModel, SpeechRule
 from voxfide.conditions.waveform import Clipping, DigitalSilence
 from voxfide.errors import UsageError
 from voxfide.types import SAMPLE_RATE, Float32Array, PathLike, Seconds
@@ -100,18 +100,19 @@ class ConditionMeter:
 
     Args:
         rule: what makes a speech segment.
+        speech: the network that tells speech; see :class:`~voxfide.conditions.speech.SpeechDetector`.
 
     Attributes:
         segments: speech segments found so far, in order.
 
     Raises:
-        MissingDependencyError: silero-vad is not installed.
+        MissingDependencyError: silero-vad or torch is not installed.
         CheckpointError: its weights cannot be read.
     """
 
-    def __init__(self, rule: SpeechRule | None = None) -> None:
+    def __init__(self, rule: SpeechRule | None = None, speech: SpeechModel | None = None) -> None:
         self.segments: list[Segment] = []
-        self._speech = SpeechDetector(rule)
+        self._speech = SpeechDetector(rule, speech)
         self._level, self._spectrum = ActiveLevel(), Spectrum()
         self._clipping, self._silence = Clipping(), DigitalSilence()
         self._background = Background()
@@ -203,7 +204,7 @@ def measure_conditions(path: PathLike, *, rule: SpeechRule | None = None) -> Con
     with stream_audio(path, allow_silent=True, allow_truncated=True) as stream:
         for chunk in stream:
             meter.push(chunk)
-    return meter.finish(stream.info, Path(path).stat().st_size)
+    return meter.finish(stream.info, source_size(path))
 
 
 def _snr(level_db: float | None, noise_db: float | None) -> float | None:

@@ -16,11 +16,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from voxfide.errors import CheckpointError, MissingDependencyError
+from voxfide.types import Float32Array
 
 WINDOW: Final = 512
 """Samples for which there is one probability: 32 ms at 16 kHz."""
@@ -91,10 +93,11 @@ class SileroStream:
         self._context = torch.zeros(_CONTEXT)
 
     @torch.inference_mode()
-    def push(self, signal: Tensor) -> list[float]:
-        """Probabilities of the next ``(512 · windows,)`` samples, float32, one for each window."""
-        probabilities, self._state = self._network(torch.cat([self._context, signal]), self._state)
-        self._context = signal[-_CONTEXT:].clone()
+    def push(self, signal: Float32Array) -> list[float]:
+        """Probabilities of the next ``(512 · windows,)`` samples, one for each window."""
+        heard = torch.cat([self._context, torch.from_numpy(np.ascontiguousarray(signal, np.float32))])
+        probabilities, self._state = self._network(heard, self._state)
+        self._context = heard[-_CONTEXT:].clone()
         return probabilities.tolist()
 
 
@@ -106,7 +109,7 @@ def load_network() -> SileroNetwork:
     """
     package = find_spec("silero_vad")
     if package is None or not package.submodule_search_locations:
-        raise MissingDependencyError("finding speech needs silero-vad (pip install silero-vad)")
+        raise MissingDependencyError("finding speech needs silero-vad (pip install 'voxfide[full]')")
     path = Path(package.submodule_search_locations[0]) / _FILE
     network = SileroNetwork()
     try:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from scipy.signal import get_window
 
+from voxfide.conditions.filters import hann
 from voxfide.conditions.histogram import LevelHistogram
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array
 
@@ -60,7 +60,7 @@ class Spectrum:
 
     def __init__(self, range_db: float = 65.0, contrast_db: float = 10.0, hole_db: float = 75.0) -> None:
         self._range, self._contrast, self._hole = range_db, contrast_db, hole_db
-        self._window = get_window("hann", FRAME)
+        self._window = hann(FRAME)
         self._scale = 2 / (FRAME * float(np.vdot(self._window, self._window)))
         self._rest = np.zeros(0, np.float32)
         self._bands = LevelHistogram(BANDS, _LOW_DB, _HIGH_DB, 1.0)

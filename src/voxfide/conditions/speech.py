@@ -3,21 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
-from voxfide.errors import UsageError
+from voxfide.errors import MissingDependencyError, UsageError
 from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
-
-if TYPE_CHECKING:
-    from voxfide.conditions.silero import SileroStream
 
 WINDOW: Final = 512
 """Samples that share one decision: 32 ms."""
 
 _BATCH: Final = 64
 """Windows that the network takes at a time, always as many: the numbers do not depend on the chunks."""
+
+
+class ProbabilityStream(Protocol):
+    """Hears a recording from left to right."""
+
+    def push(self, signal: Float32Array) -> list[float]:
+        """Probabilities of speech in the next ``(512 · windows,)`` samples, one for each window."""
+
+
+class SpeechModel(Protocol):
+    """A network that tells speech, in whatever runtime."""
+
+    def listen(self) -> ProbabilityStream:
+        """Starts a recording."""
 
 
 class Segment(NamedTuple):
@@ -148,16 +159,15 @@ class SpeechDetector:
 
     Args:
         rule: when probabilities make a segment.
+        model: that gives them; the network of the installed silero-vad, run by torch, where left out.
 
     Raises:
-        MissingDependencyError: silero-vad is not installed.
+        MissingDependencyError: silero-vad or torch is not installed.
         CheckpointError: its weights cannot be read.
     """
 
-    def __init__(self, rule: SpeechRule | None = None) -> None:
-        from voxfide.conditions.silero import SileroStream
-
-        self._stream: SileroStream = SileroStream()
+    def __init__(self, rule: SpeechRule | None = None, model: SpeechModel | None = None) -> None:
+        self._stream = _silero() if model is None else model.listen()
         self._hysteresis = Hysteresis(rule or SpeechRule())
         self._waiting: list[Float32Array] = []
         self._n_waiting = 0
@@ -197,10 +207,21 @@ class SpeechDetector:
         return found + [_seconds(s) for s in self._hysteresis.finish(self._n_samples)]
 
     def _judge(self, signal: Float32Array) -> list[Segment]:
-        import torch
-
-        probabilities = self._stream.push(torch.from_numpy(np.ascontiguousarray(signal, np.float32)))
+        probabilities = self._stream.push(signal)
         return [_seconds(s) for p in probabilities for s in self._hysteresis.push(p)]
+
+
+def _silero() -> ProbabilityStream:
+    try:
+        from voxfide.conditions.silero import SileroStream
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise MissingDependencyError(
+            "finding speech needs PyTorch and silero-vad (pip install 'voxfide[full]'), or an exported "
+            "detector, which brings a network of its own"
+        ) from error
+    return SileroStream()
 
 
 def _seconds(segment: tuple[int, int]) -> Segment:

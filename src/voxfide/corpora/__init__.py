@@ -54,6 +54,8 @@ _OURS: tuple[tuple[str, str, str, str, tuple[str, ...]], ...] = (
      "folder:prepare", "generic:SHEETS", ()),
     ("csv", "any CSV or TSV with a column of files and one of labels",
      "csv:prepare", "generic:SHEETS", ()),
+    ("shards", "tar shards in WebDataset's convention, or Parquet files that hold audio",
+     "shards:prepare", "generic:SHEETS", ("webdataset", "wds", "parquet")),
     ("selftest", "the corpus that voxfide synthesises by itself to prove its plumbing; not real speech",
      "selftest.prepare:prepare", "generic:SHEETS", ()),
     ("asvspoof5", "ASVspoof 5, track 1: crowdsourced speech, 32 attacks, codecs",

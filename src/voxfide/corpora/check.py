@@ -1,7 +1,7 @@
 """Opening every audio file of a manifest once: what they are, and which cannot be read.
 
-Files are decoded to their end in worker processes. Results go to a journal beside the table
-as they come, so an interrupted check goes on where it was; the table itself appears whole.
+Files are decoded to their end in worker processes, here or on a cluster. Results go to a journal beside the
+table as they come, so an interrupted check goes on where it was; the table itself appears whole.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Final
@@ -19,8 +20,10 @@ import numpy as np
 
 from voxfide.audio import Audio, AudioInfo, probe_audio, stream_audio
 from voxfide.decoding import Decoded, DecodePool, default_workers
-from voxfide.errors import AudioError
+from voxfide.engine import Engine, LocalEngine
+from voxfide.errors import AudioError, WorkerCrashError
 from voxfide.files import exclusive, write_atomic
+from voxfide.jobs import FileState
 from voxfide.manifest import Manifest
 from voxfide.types import BONAFIDE, SPOOF, Seconds
 
@@ -29,6 +32,9 @@ Progress = Callable[[int, Seconds], None]
 
 _SHARD: Final = 256
 
+_Item = tuple[str, Path]
+"""An utterance's id and its audio."""
+
 
 @dataclass(frozen=True)
 class FileFacts:
@@ -36,7 +42,8 @@ class FileFacts:
 
     Attributes:
         duration: seconds decoded.
-        n_bytes: size of the file; -1 where it is gone. Tells whether it has changed since.
+        n_bytes: size of the file, or of the archive that it is in; -1 where it is gone. Tells whether
+            it has changed since.
         error: empty for a good file.
     """
 
@@ -94,6 +101,7 @@ def check_audio(
     manifest: Manifest,
     table: Path,
     *,
+    engine: Engine | None = None,
     workers: int | None = None,
     progress: Progress | None = None,
     on_start: Callable[[int, int], None] | None = None,
@@ -104,7 +112,8 @@ def check_audio(
     same; files that it could not read are.
 
     Args:
-        workers: processes; None for half of the cores, 0 for none.
+        engine: maps over shards of files; in this process where left out.
+        workers: decoding processes; None for half of the cores, 0 for none. Of each actor, on a cluster.
         progress: told of every checked file.
         on_start: told how many files are to be checked, and how many were before.
 
@@ -117,14 +126,27 @@ def check_audio(
     with exclusive(lock, f"{table}: another process is checking this"):
         known = {f.utterance_id: f for f in [*_read(table), *_read(journal)] if not f.error}
         todo = [(i, p) for i, p in rows if not _is_known(known.get(i), p)]
-        done = {i: known[i] for i, p in rows if i in known}
+        asked = {i for i, _ in todo}
+        done = {i: known[i] for i, _ in rows if i not in asked}
         if on_start is not None:
             on_start(len(todo), len(rows) - len(todo))
-        with DecodePool(default_workers() if workers is None else workers, None, check_one) as pool:
-            for first in range(0, len(todo), _SHARD):
-                facts = _check(pool, todo[first : first + _SHARD], progress)
-                _append(journal, facts)
-                done |= {f.utterance_id: f for f in facts}
+        shards = [todo[first : first + _SHARD] for first in range(0, len(todo), _SHARD)]
+        pending: list[FileFacts] = []
+        with closing((engine or LocalEngine()).map(_CheckerFactory(workers), shards, _lost)) as found:
+            try:
+                for facts in found:
+                    if facts.utterance_id in done:  # come again after a crash
+                        continue
+                    done[facts.utterance_id] = facts
+                    pending.append(facts)
+                    if progress is not None:
+                        progress(1, float(facts.duration or 0))
+                    if len(pending) >= _SHARD:
+                        portion, pending = pending, []
+                        _append(journal, portion)
+            finally:
+                if pending:
+                    _append(journal, pending)
         ordered = [done[i] for i, _ in rows]
         write_atomic(table, _to_csv(ordered, header=True))
         journal.unlink(missing_ok=True)
@@ -150,18 +172,35 @@ def summarise(facts: Sequence[FileFacts], labels: Sequence[str]) -> AudioSummary
     )
 
 
-def _check(pool: DecodePool, rows: Sequence[tuple[str, Path]], progress: Progress | None) -> list[FileFacts]:
-    facts = []
-    for (name, path), result in zip(rows, pool.decode([p for _, p in rows]), strict=True):
-        if isinstance(result, AudioError):
-            facts.append(
-                FileFacts(name, str(path), "", "", "", "", f"{result.kind}: {result.reason}", _size(path))
-            )
-        else:
-            facts.append(_facts(name, path, result.info))
-        if progress is not None:
-            progress(1, float(facts[-1].duration or 0))
-    return facts
+@dataclass(frozen=True)
+class _CheckerFactory:
+    workers: int | None
+
+    def __call__(self) -> _Checker:
+        return _Checker(
+            DecodePool(default_workers() if self.workers is None else self.workers, None, check_one)
+        )
+
+
+@dataclass(frozen=True)
+class _Checker:
+    pool: DecodePool
+
+    def __call__(self, shard: Sequence[_Item]) -> Iterator[FileFacts]:
+        for item, result in zip(shard, self.pool.decode([path for _, path in shard]), strict=True):
+            yield _failed(item, result) if isinstance(result, AudioError) else _facts(*item, result.info)
+
+    def close(self) -> None:
+        self.pool.close()
+
+
+def _failed(item: _Item, error: AudioError) -> FileFacts:
+    name, path = item
+    return FileFacts(name, str(path), "", "", "", "", f"{error.kind}: {error.reason}", _size(path))
+
+
+def _lost(item: _Item, reason: str) -> FileFacts:
+    return _failed(item, WorkerCrashError(str(item[1]), reason, "audio that leaves it running"))
 
 
 def _facts(name: str, path: Path, info: AudioInfo) -> FileFacts:
@@ -172,10 +211,7 @@ def _facts(name: str, path: Path, info: AudioInfo) -> FileFacts:
 
 
 def _size(path: Path) -> str:
-    try:
-        return str(path.stat().st_size)
-    except OSError:
-        return "-1"
+    return str(FileState.of(path).size)
 
 
 def _is_known(before: FileFacts | None, path: Path) -> bool:

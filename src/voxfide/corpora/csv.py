@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 SYNONYMS: Final = {
     "path": ("path", "file", "filename", "file_name", "filepath", "audio", "audio_path", "wav", "flac"),
-    "label": ("label", "key", "class"),
+    "label": ("label", "key", "class", "cls"),
     "utterance_id": ("utterance_id", "utterance", "utt_id", "utt", "id", "trial"),
     "split": ("split", "subset", "partition", "set"),
     "speaker": ("speaker", "speaker_id", "spk"),
@@ -46,15 +46,26 @@ def prepare(root: Path, split: str | None = None, columns: Mapping[str, str] | N
         ManifestError: unreadable rows, or labels that mean neither class.
         UsageError: columns that cannot be found.
     """
-    table = _read(root)
-    names = _find_columns(table.column_names, dict(columns or {}), str(root))
+    return from_table(_read(root), root.parent, str(root), split, columns)
+
+
+def from_table(
+    table: pa.Table, folder: Path, source: str, split: str | None, columns: Mapping[str, str] | None
+) -> Manifest:
+    """A manifest of a table that was read already; see :func:`prepare`.
+
+    Args:
+        folder: that paths in the table start from.
+        source: for messages.
+    """
+    names = _find_columns(table.column_names, dict(columns or {}), source)
     values: dict[str, Any] = {wanted: table.column(name) for wanted, name in names.items()}
     values["path"] = [p and p.replace("\\", "/") for p in _texts(table, names["path"])]
     if "label" in names:
-        values["label"] = _labels(_texts(table, names["label"]), names["label"], str(root))
+        values["label"] = _labels(_texts(table, names["label"]), names["label"], source)
     else:
         values["label"] = [UNKNOWN] * table.num_rows
-        log.warning("%s: no column of labels: label unknown", root)
+        log.warning("%s: no column of labels: label unknown", source)
     if "split" in names:
         values["split"] = [v and (split_of(v) or v) for v in _texts(table, names["split"])]
     if "utterance_id" not in names:
@@ -62,9 +73,9 @@ def prepare(root: Path, split: str | None = None, columns: Mapping[str, str] | N
     for name in table.column_names:
         if name not in names.values():
             if name in values:
-                log.warning("%s: its own column %r is left out for the mapped one", root, name)
+                log.warning("%s: its own column %r is left out for the mapped one", source, name)
             values.setdefault(name, table.column(name))
-    made = Manifest.from_columns(values, root.parent, str(root))
+    made = Manifest.from_columns(values, folder, source)
     return made.split(split and (split_of(split) or split))
 
 

@@ -22,6 +22,21 @@ SHEETS: Final = (
         columns=("any other column of the table",),
     ),
     DataSheet(
+        name="shards",
+        title="tar shards in WebDataset's convention, or Parquet files that hold audio as Hugging Face "
+        "datasets does",
+        layout="*.tar with KEY.wav (or another suffix of audio) and KEY.json, KEY.cls or KEY.txt beside; "
+        "*.parquet with a column {bytes, path}; names of fields are recognised by common synonyms or given "
+        "with --map; ROOT is a folder or one shard",
+        splits=("train", "dev", "eval"),
+        columns=("any other field of the JSON members, or column",),
+        options={
+            "bonafide": "values of the label field that mean bona fide, such as 0 or real,human",
+            "spoof": "values of the label field that mean spoof",
+        },
+        traps=("Numbers as labels are refused unless the options say what they mean.",),
+    ),
+    DataSheet(
         name="selftest",
         title="the corpus that voxfide synthesises by itself to prove its plumbing; not real speech",
         layout="nothing: it is generated below ROOT",

@@ -8,14 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from huggingface_hub import ModelHubMixin
 
 from voxfide.audio import stream_audio
 from voxfide.calibration import CalibrationRecord
-from voxfide.detector import Detection, Detector
+from voxfide.conditions import SpeechModel
+from voxfide.detection import Detection
+from voxfide.detector import Detector
 from voxfide.domain import DomainModel
 from voxfide.ensemble.files import OPTIONAL, REQUIRED, ensemble_config, read_ensemble, write_ensemble
 from voxfide.ensemble.files import write_calibration as write_ensemble_calibration
@@ -59,6 +61,8 @@ class EnsembleDetector(ModelHubMixin):
     calibration: CalibrationRecord | None = None
     raw_threshold: float = 0.0
     domain: DomainModel | None = None
+    speech: ClassVar[SpeechModel | None] = None
+    """See :attr:`voxfide.detector.Detector.speech`."""
 
     def __post_init__(self) -> None:
         if len(self.members) != len(self.fusion.systems):

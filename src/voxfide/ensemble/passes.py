@@ -15,9 +15,10 @@ from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import WHOLE, Crop
 from voxfide.detector import Detector
 from voxfide.ensemble.sharing import whole_of
-from voxfide.extraction import pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends.base import FrameStatistics, Frontend
-from voxfide.pieces import PieceScorer, chunk_seconds, frame_scores, pieces
+from voxfide.head_scores import frame_scores, piece_scorer
+from voxfide.pieces import chunk_seconds, pieces
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, Seconds
 
 
@@ -121,7 +122,7 @@ class FramesPass(Pass):
 class _FramesListening(Listening):
     def __init__(self, of: FramesPass) -> None:
         self._pass = of
-        self._scorer = PieceScorer(of.frontend, of.heads, of.crop)
+        self._scorer = piece_scorer(of.frontend, of.heads, of.crop)
 
     def hear(self, piece: Float32Array) -> None:
         self._scorer.hear(piece)

@@ -12,7 +12,7 @@ import hashlib
 import inspect
 import itertools
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple
 
@@ -21,13 +21,19 @@ from torch import Tensor, nn
 
 import voxfide.audio
 from voxfide.audio import AUDIO_SETTINGS
-from voxfide.errors import AudioTooShortError, UsageError
-from voxfide.types import SAMPLE_RATE, Seconds
+from voxfide.errors import UsageError
+from voxfide.frontends.windowing import POOLS, WINDOW, FrameGeometry, FrameMoments, windows
 
-POOLS = ("mean", "mean_std", "none")
-WINDOW: Seconds = 30.0
-"""Longer utterances are analysed in consecutive windows of this length: attention
-costs the square of the length, and the models were trained on shorter input."""
+__all__ = [
+    "POOLS",
+    "WINDOW",
+    "FrameStatistics",
+    "Frontend",
+    "LayerFeatures",
+    "code_digest",
+    "tensors_digest",
+    "windows",
+]
 
 
 class LayerFeatures(NamedTuple):
@@ -42,74 +48,28 @@ class LayerFeatures(NamedTuple):
     lengths: Tensor
 
 
-def windows(n_samples: int, min_samples: int, window: Seconds = WINDOW) -> list[tuple[int, int]]:
-    """Cuts ``[0, n_samples)`` into consecutive windows of ``window`` seconds.
-
-    A rest shorter than ``min_samples`` joins the window before it, so that every
-    window yields at least one frame.
-    """
-    size = round(window * SAMPLE_RATE)
-    if n_samples <= size:
-        return [(0, n_samples)]
-    starts = list(range(0, n_samples, size))
-    if n_samples - starts[-1] < min_samples:
-        starts.pop()
-    return list(zip(starts, [*starts[1:], n_samples], strict=True))
-
-
-class FrameStatistics:
-    """Time average and spread of frames, merged exactly over windows (Chan et al. 1979)."""
-
-    def __init__(self, pool: str) -> None:
-        if pool not in ("mean", "mean_std"):
-            raise UsageError(f"pool {pool!r} keeps no statistics (expected mean or mean_std)")
-        self.pool = pool
-        self.n_frames = 0
-        self.mean: Tensor | None = None
-        self.deviation: Tensor | None = None
-
-    def add(self, n_frames: int, mean: Tensor, deviation: Tensor | None) -> None:
-        """Adds a window: mean ``(layers, dim)`` and sum of squared deviations from it."""
-        total = self.n_frames + n_frames
-        if self.mean is None:
-            self.mean, self.deviation = mean, deviation
-        else:
-            step = mean - self.mean
-            if self.deviation is not None and deviation is not None:
-                between = step.square() * (self.n_frames * n_frames / total)
-                self.deviation = self.deviation + deviation + between
-            self.mean = self.mean + step * (n_frames / total)
-        self.n_frames = total
+class FrameStatistics(FrameMoments[Tensor]):
+    """Time average and spread of frames, as features of an utterance."""
 
     def result(self) -> Tensor:
         """``(layers, dim)`` mean over time, or ``(layers, 2 dim)`` mean and standard deviation."""
-        if self.mean is None:
-            raise UsageError("no frames were added: there is nothing to average")
-        if self.pool == "mean" or self.deviation is None:
-            return self.mean
-        return torch.cat([self.mean, (self.deviation / self.n_frames).sqrt()], dim=-1)
+        mean, variance = self.moments()
+        return mean if variance is None else torch.cat([mean, variance.sqrt()], dim=-1)
 
 
-class Frontend(nn.Module, ABC):
+class Frontend(nn.Module, FrameGeometry):
     """Waveform to layer features.
 
     Class attributes of a subclass state its frame geometry; instances know how many
     layers they were built with.
     """
 
-    name: str
     n_layers: int
     dim: int
-    hop_samples: int
-    min_samples: int
     kind: ClassVar[str]
     """How a detector's configuration names the class; see :data:`voxfide.frontends.KINDS`."""
     source_modules: ClassVar[tuple[str, ...]] = ()
     """Modules whose source determines the features: part of the fingerprint."""
-
-    @abstractmethod
-    def n_frames(self, n_samples: int) -> int:
-        """Frames that ``n_samples`` samples yield."""
 
     @abstractmethod
     def iter_layers(self, waveforms: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -129,14 +89,9 @@ class Frontend(nn.Module, ABC):
         """Where the weights (or, without weights, the constants) are."""
         return next(itertools.chain(self.parameters(), self.buffers())).device
 
-    def total_frames(self, n_samples: int) -> int:
-        """Frames of an utterance, windowed if long."""
-        return sum(self.n_frames(stop - start) for start, stop in windows(n_samples, self.min_samples))
-
     @property
-    def frame_shift(self) -> Seconds:
-        """Seconds from one frame to the next."""
-        return self.hop_samples / SAMPLE_RATE
+    def device_kind(self) -> str:
+        return self.device.type
 
     def pooled_dim(self, pool: str) -> int:
         """Dimension of a pooled layer vector.
@@ -147,15 +102,6 @@ class Frontend(nn.Module, ABC):
         if pool not in POOLS:
             raise UsageError(f"pool {pool!r} (expected one of {', '.join(POOLS)})")
         return 2 * self.dim if pool == "mean_std" else self.dim
-
-    def check_length(self, n_samples: int, path: str = "<waveform>") -> None:
-        """Raises :class:`AudioTooShortError` where not even one frame fits."""
-        if n_samples < self.min_samples:
-            raise AudioTooShortError(
-                path,
-                f"{n_samples} samples ({n_samples / SAMPLE_RATE:.3f} s): too short for front-end {self.name}",
-                f"at least {self.min_samples} samples, {self.min_samples / SAMPLE_RATE:.3f} s",
-            )
 
     def forward(self, waveforms: Tensor, lengths: Tensor | None = None) -> LayerFeatures:
         """Layer features of a padded batch.
@@ -242,7 +188,7 @@ def tensors_digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def code_digest(modules: Sequence[str]) -> str:
-    """Hex digest of the source of the audio layer, this module and ``modules``.
+    """Hex digest of the source of the audio layer, of this module and what it stands on, and of ``modules``.
 
     A change of code thus makes stored features stale without anyone having to
     remember a version number.
@@ -252,7 +198,9 @@ def code_digest(modules: Sequence[str]) -> str:
 
     digest = hashlib.sha256()
     audio_files = sorted(Path(inspect.getfile(voxfide.audio)).parent.glob("*.py"))
-    module_files = [Path(inspect.getfile(import_module(m))) for m in sorted({*modules, __name__})]
+    module_files = [
+        Path(inspect.getfile(import_module(m))) for m in sorted({*modules, __name__, windows.__module__})
+    ]
     for file in [*audio_files, *module_files]:
         digest.update(file.name.encode())
         digest.update(file.read_bytes())

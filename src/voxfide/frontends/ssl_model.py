@@ -40,6 +40,7 @@ class TransformerEncoder(nn.Module):
 
     Attributes:
         layerdrop: in training, probability that a block is left out (Fan et al. 2020).
+        layerdrop_seed: of which blocks that are; None draws from torch's global state.
         gradient_checkpointing: compute blocks again in the backward pass, to save memory.
     """
 
@@ -57,6 +58,7 @@ class TransformerEncoder(nn.Module):
         self.dropout = nn.Dropout(0.0)
         self.layers = nn.ModuleList(TransformerLayer(config, i) for i in range(n_layers))
         self.layerdrop = 0.0
+        self.layerdrop_seed: int | None = None
         self.gradient_checkpointing = False
 
     def position_bias(self, size: int) -> Tensor:
@@ -81,13 +83,20 @@ class TransformerEncoder(nn.Module):
         if self.config.model_type == "wavlm":
             sizes = set(frames) if x.device.type == "cpu" else {max(frames)}
             biases = {size: self.position_bias(size) for size in sizes}
+        seed = self.layerdrop_seed
+        chance = None if seed is None else torch.Generator().manual_seed(seed)
         for index, layer in enumerate(self.layers):
             # The first block is never dropped: in WavLM it holds the position bias of all.
-            if not (index and self.training and self.layerdrop and torch.rand(()) < self.layerdrop):
+            if not (index and self._leaves_out(chance)):
                 x = self._block(layer, x, frames, biases)
             yield x
         if norm_first and self.layer_norm is not None:
             yield self.layer_norm(x)
+
+    def _leaves_out(self, chance: torch.Generator | None) -> bool:
+        if not (self.training and self.layerdrop):
+            return False
+        return bool(torch.rand((), generator=chance) < self.layerdrop)
 
     def _block(self, layer: nn.Module, x: Tensor, frames: Sequence[int], biases: dict[int, Tensor]) -> Tensor:
         if not (self.gradient_checkpointing and self.training and torch.is_grad_enabled()):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from voxfide.errors import AudioError, AudioNotFoundError, UsageError
+from voxfide.errors import AudioError, AudioNotFoundError, MissingDependencyError, UsageError
 from voxfide.report.drawing import Drawn
 from voxfide.report.markup import printable
 from voxfide.report.page import Block, Folded, Page, Prose, Section
@@ -80,6 +80,7 @@ def write_recording_report(
 
     Raises:
         UsageError: another suffix, or audio that is not the file that was analysed (by its SHA-256).
+        MissingDependencyError: a PDF, in an installation without what writes it.
     """
     path = Path(path)
     if path.suffix.lower() not in SUFFIXES:
@@ -88,9 +89,25 @@ def write_recording_report(
     page = recording_page(analysis, audio=audio, decoded=decoded, command=command, with_players=with_players)
     if with_players:
         return page.write(path)
-    from voxfide.report.pdf import write_pdf
-
+    write_pdf = pdf_writer()
     return write_pdf(page, path)
+
+
+def pdf_writer() -> Callable[[Page, Path], Path]:
+    """What writes a page as PDF.
+
+    Raises:
+        MissingDependencyError: the packages that it stands on are not installed.
+    """
+    try:
+        import matplotlib  # noqa: F401  its fonts are embedded
+
+        from voxfide.report.pdf import write_pdf
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"a report in PDF needs {error.name}: pip install 'voxfide[pdf]' (a report in HTML needs nothing)"
+        ) from error
+    return write_pdf
 
 
 def recording_page(

@@ -7,14 +7,13 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import soundfile
 
 from voxfide.analysis.decision import DecisionRule
 from voxfide.analysis.recording import RecordingAnalyser, facts_of
 from voxfide.analysis.result import Analysis
-from voxfide.detectors import AnyDetector
 from voxfide.errors import AudioError, UsageError
 from voxfide.serve.admission import Ticket
 from voxfide.serve.batcher import Batcher, sharing
@@ -23,6 +22,9 @@ from voxfide.serve.overview import Overview
 from voxfide.serve.uploads import Upload
 from voxfide.serve.workspace import Workspace
 from voxfide.types import SAMPLE_RATE, Seconds
+
+if TYPE_CHECKING:
+    from voxfide.detectors import AnyDetector
 
 ReportKind = Literal["html", "pdf"]
 REPORT_TYPES: dict[str, str] = {"html": "text/html", "pdf": "application/pdf"}

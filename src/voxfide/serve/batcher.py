@@ -13,12 +13,15 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from voxfide.detectors import AnyDetector
 from voxfide.errors import UsageError
 from voxfide.types import SAMPLE_RATE, Float64Array, Seconds
+
+if TYPE_CHECKING:
+    from voxfide.detectors import AnyDetector
 
 Score = Callable[[Sequence[np.ndarray]], Float64Array]
 

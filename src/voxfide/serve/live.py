@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -12,10 +12,12 @@ from voxfide.analysis.result import DetectorFacts, Window
 from voxfide.analysis.settings import AnalysisSettings
 from voxfide.audio import AudioInfo
 from voxfide.audio.resample import Resampler
-from voxfide.detectors import AnyDetector
 from voxfide.errors import AudioTooLongError, EmptyAudioError, NonFiniteAudioError, UsageError
 from voxfide.serve.analyst import RuleOptions
 from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
+
+if TYPE_CHECKING:
+    from voxfide.detectors import AnyDetector
 
 NAME: Final = "<stream>"
 SHOWN_STRETCHES: Final = 20

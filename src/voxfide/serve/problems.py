@@ -14,6 +14,7 @@ from voxfide.errors import (
     AudioError,
     AudioTooLongError,
     DecoderCrashError,
+    MissingDependencyError,
     UsageError,
     VoxfideError,
 )
@@ -87,7 +88,7 @@ def problem_of(error: Exception) -> ProblemError:
         return ProblemError("audio", str(error), kind=error.kind)
     if isinstance(error, AudioError):
         return ProblemError("audio", str(error), kind=error.kind)
-    if isinstance(error, UsageError):
+    if isinstance(error, UsageError | MissingDependencyError):
         return ProblemError("invalid-option", str(error))
     return ProblemError("internal", "An error inside the service; its log says more.")
 

@@ -7,11 +7,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from voxfide.detectors import AnyDetector
 from voxfide.serve.admission import Admission, Ticket
 from voxfide.serve.analyst import Analyst, Options, Progress
 from voxfide.serve.batcher import Batcher
@@ -24,6 +23,9 @@ from voxfide.serve.settings import ServiceSettings
 from voxfide.serve.uploads import Upload
 from voxfide.serve.workspace import Workspace
 from voxfide.types import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from voxfide.detectors import AnyDetector
 
 log = logging.getLogger(__name__)
 

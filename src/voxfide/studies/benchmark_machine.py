@@ -14,8 +14,9 @@ import numpy as np
 import torch
 
 from voxfide.audio import load_audio
+from voxfide.devices import batch_seconds_on
 from voxfide.errors import AudioError
-from voxfide.extraction import BATCH_SECONDS, pooled_features
+from voxfide.features import pooled_features
 from voxfide.frontends.base import Frontend
 from voxfide.manifest import Manifest
 from voxfide.types import SAMPLE_RATE, Float32Array, Seconds
@@ -78,7 +79,7 @@ def peak_device_memory(device: str) -> int | None:
 
 def sample_audio(manifest: Manifest, frontend: Frontend, seed: int = 0) -> list[Float32Array]:
     """Waveforms ``(samples,)`` of some utterances, in all about a batch of the device or less."""
-    wanted = BATCH_SECONDS.get(frontend.device.type, BATCH_SECONDS["cpu"])
+    wanted = batch_seconds_on(frontend.device_kind)
     order = np.random.default_rng(seed).permutation(len(manifest))
     paths = manifest.audio_paths()
     found: list[Float32Array] = []

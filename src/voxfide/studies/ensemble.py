@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from voxfide.studies.ensemble_recipe import EnsembleRecipe
 from voxfide.studies.ensemble_steps import StepResult, Steps
 from voxfide.studies.ensemble_systems import EnsembleOptions, Systems, settings_of
 from voxfide.studies.reporting import Reporter
+from voxfide.training.processes import naming_lost_processes, processes_of_launch, wait_for_the_first
 
 STAMP: Final = "study.json"
 
@@ -82,6 +84,7 @@ def check_models(recipe: EnsembleRecipe, options: EnsembleOptions) -> list[str]:
     return list(dict.fromkeys(problems))
 
 
+@naming_lost_processes()
 def run_ensemble(
     recipe: EnsembleRecipe,
     data: StudyData,
@@ -89,7 +92,7 @@ def run_ensemble(
     options: EnsembleOptions | None = None,
     reporter: Reporter | None = None,
 ) -> EnsembleResult:
-    """Does all steps that are not done yet.
+    """Does all steps that are not done yet; of several processes the first, but for fine-tuning.
 
     Args:
         recipe: what is done.
@@ -106,10 +109,14 @@ def run_ensemble(
     options, reporter = options or EnsembleOptions(), reporter or Reporter()
     if problems := check_models(recipe, options):
         raise UsageError.listing("ensemble study", problems)
-    with exclusive(folder / ".lock", f"{folder}: another study is writing there"):
-        _claim(folder, recipe, data, options)
-        write_data(folder / "data", data)
-        steps = Steps(folder / "steps", reporter)
+    processes = processes_of_launch(options.device == "cpu")
+    with ExitStack() as held:
+        if processes is None or processes.is_main_process:
+            held.enter_context(exclusive(folder / ".lock", f"{folder}: another study is writing there"))
+            _claim(folder, recipe, data, options)
+            write_data(folder / "data", data)
+        wait_for_the_first(processes)
+        steps = Steps(folder / "steps", reporter, processes)
         systems = Systems(recipe, data, folder, options, reporter)
         _train_and_score(steps, systems)
         _fuse(steps, systems)
@@ -152,7 +159,8 @@ def _train_and_score(steps: Steps, systems: Systems) -> None:
         trained, classified = f"finetune {name}", f"classify {name}"
         if system.mix:
             before = f"augment {system.mix}"
-            steps.do(trained, partial(systems.finetune, name, steps.facts.get(before, {})), [before])
+            work = partial(systems.finetune, name, steps.facts.get(before, {}))
+            steps.do(trained, work, [before], together=True)
         steps.do(classified, partial(systems.classify, name), [trained] if system.mix else [])
         facts = steps.facts.get(classified, {})
         for of in _scored(systems, name):

@@ -14,7 +14,7 @@ from voxfide.backends.neural import NeuralBackend
 from voxfide.crops import Crop
 from voxfide.extraction import Extractor
 from voxfide.frontends.base import Frontend, tensors_digest
-from voxfide.pieces import frame_extractor
+from voxfide.head_scores import frame_extractor
 from voxfide.types import Float64Array
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from voxfide.errors import UsageError, VoxfideError
-from voxfide.files import write_atomic
+from voxfide.errors import StoreError, UsageError, VoxfideError
+from voxfide.files import exclusive, write_atomic
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.jobs import Failure
@@ -34,11 +36,17 @@ from voxfide.studies.layerwise_rows import (
 from voxfide.studies.recipe import Task
 from voxfide.studies.reporting import Reporter
 from voxfide.studies.speed import measure_speed
+from voxfide.types import Seconds
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 log = logging.getLogger(__name__)
+
+CellResult = tuple[list[EerRow], list[WeightRow], list[Failure]]
+
+WAIT: Seconds = 1.0
+"""Between looks at whether another process has finished its cell."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ def run_study(
     accelerator: Accelerator,
     options: StudyOptions | None = None,
     reporter: Reporter | None = None,
+    process: int = 0,
+    n_processes: int = 1,
 ) -> StudyResult:
     """Trains and scores all cells of the grid; goes on where an earlier run in ``folder`` was.
 
@@ -71,6 +81,8 @@ def run_study(
         grid: what they are crossed with.
         folder: gets ``eer.csv``, ``layer_weights.csv`` and ``speed.csv``; ``runs/TASK/FRONTEND-SIZE/``
             holds journal, scores and rows of a cell.
+        process, n_processes: of the processes that share the cells out among them, each with an
+            ``accelerator`` of its own; the result is the first's, the others have none.
     """
     options, reporter = options or StudyOptions(), reporter or Reporter()
     problems = check_backends(grid.backends) + [p for t in tasks for p in _check_settings(t, options)]
@@ -82,32 +94,17 @@ def run_study(
         for choice in grid.frontends
         for task in tasks
     ]
-    finished = [
-        cell.finished() for cell in cells
-    ]  # refuses a folder of another study before anything is done
-    frontend: Frontend | None = None
-    loaded: FrontendChoice | None = None
-    for number, (cell, done) in enumerate(zip(cells, finished, strict=True), 1):
-        title = f"{cell.task.name}, {cell.choice.label} ({cell.choice.size}), cell {number} of {len(cells)}"
-        try:
-            if done is None:
-                reporter.say(f"{title}: {len(cell.jobs)} heads")
-                if frontend is None or loaded is not cell.choice:
-                    frontend = create_frontend(
-                        cell.choice.name,
-                        cell.choice.n_layers[-1],
-                        precision=options.precision,
-                        device=options.device,
-                    )
-                    loaded = cell.choice
-                done = cell.run(frontend)
-            else:
-                reporter.say(f"{title}: was finished before")
-        except VoxfideError as error:
-            log.error("%s: %s", title, error)
-            result.broken.append(f"{title}: {error}")
+    for cell in cells:
+        cell.finished()  # refuses a folder of another study before anything is done
+    done = _work_off(cells, reporter, process, n_processes)
+    if process:
+        return result
+    for number, cell in enumerate(cells):
+        made = done[number]
+        if isinstance(made, str):
+            result.broken.append(f"{_title(cell, number, len(cells))}: {made}")
             continue
-        eers, weights, failures = done
+        eers, weights, failures = made
         result.eers.extend(eers)
         result.weights.extend(weights)
         result.failures.extend(failures)
@@ -117,6 +114,77 @@ def run_study(
     write_rows(folder / WEIGHTS_FILE, result.weights, WeightRow)
     write_rows(folder / SPEED_FILE, result.speeds, SpeedRow)
     return result
+
+
+def _work_off(
+    cells: Sequence[Cell], reporter: Reporter, process: int, n_processes: int
+) -> dict[int, CellResult | str]:
+    """What was found in each cell, by its number; in place of it, why nothing was.
+
+    Of several processes, each takes cells at which no other is, from a place of its own on; where none is
+    left to take, the first waits for the others. One that dies leaves its cell to those that live.
+    """
+    start = process * len(cells) // n_processes
+    left = [*range(start, len(cells)), *range(start)]
+    found: dict[int, CellResult | str] = {}
+    frontends = _Frontends()
+    while left:
+        taken = []
+        for number in left:
+            cell = cells[number]
+            lock = cell.folder / ".lock"
+            with ExitStack() as held:
+                try:
+                    held.enter_context(exclusive(lock, "another process is at this cell"))
+                except StoreError:
+                    taken.append(number)
+                    continue
+                found[number] = _do(cell, _title(cell, number, len(cells)), frontends, reporter)
+                lock.unlink(missing_ok=True)
+        if taken == left:
+            if process:
+                break
+            time.sleep(WAIT)
+        left = taken
+    return found
+
+
+def _do(cell: Cell, title: str, frontends: _Frontends, reporter: Reporter) -> CellResult | str:
+    try:
+        done = cell.finished()
+        if done is not None:
+            reporter.say(f"{title}: was finished before")
+            return done
+        reporter.say(f"{title}: {len(cell.jobs)} heads")
+        return cell.run(frontends.of(cell))
+    except VoxfideError as error:
+        log.error("%s: %s", title, error)
+        return str(error)
+
+
+def _title(cell: Cell, number: int, n_cells: int) -> str:
+    return f"{cell.task.name}, {cell.choice.label} ({cell.choice.size}), cell {number + 1} of {n_cells}"
+
+
+class _Frontends:
+    """Loads a front-end, and keeps it for the cells after it that have the same."""
+
+    def __init__(self) -> None:
+        self._held: tuple[FrontendChoice, Frontend] | None = None
+
+    def of(self, cell: Cell) -> Frontend:
+        """The front-end of a cell, as deep as any of its heads wants."""
+        choice = cell.choice
+        if self._held is None or self._held[0] is not choice:
+            self._held = None
+            options = cell.options
+            self._held = (
+                choice,
+                create_frontend(
+                    choice.name, choice.n_layers[-1], precision=options.precision, device=options.device
+                ),
+            )
+        return self._held[1]
 
 
 def cell_folder(folder: Path, task: Task, choice: FrontendChoice) -> Path:

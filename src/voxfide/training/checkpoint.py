@@ -21,6 +21,7 @@ from torch import Tensor
 
 from voxfide.errors import CheckpointError
 from voxfide.files import remove_temporaries, replacing, write_atomic
+from voxfide.training.sharding import like, whole
 
 FOLDER = "checkpoints"
 
@@ -99,18 +100,26 @@ def digest_of(values: Any) -> str:
 
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, prefix: str) -> dict[str, Tensor]:
-    """The tensors of an optimizer's state, under flat names ``{prefix}{parameter}.{key}``."""
+    """The tensors of an optimizer's state, under flat names ``{prefix}{parameter}.{key}``.
+
+    Where they are shared out over processes, all must ask, and each gets all of them.
+    """
     state = optimizer.state_dict()["state"]
-    return {f"{prefix}{p}.{k}": torch.as_tensor(v) for p, values in state.items() for k, v in values.items()}
+    return {
+        f"{prefix}{p}.{k}": whole(torch.as_tensor(v))
+        for p, values in state.items()
+        for k, v in values.items()
+    }
 
 
 def load_optimizer(optimizer: torch.optim.Optimizer, tensors: Mapping[str, Tensor], prefix: str) -> None:
     """Puts :func:`optimizer_tensors` back."""
     state: dict[int, dict[str, Tensor]] = {}
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     for name, tensor in tensors.items():
         if name.startswith(prefix):
             number, key = name.removeprefix(prefix).split(".", 1)
-            state.setdefault(int(number), {})[key] = tensor.clone()
+            state.setdefault(int(number), {})[key] = like(tensor.clone(), parameters[int(number)])
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from collections.abc import Callable
@@ -17,17 +18,18 @@ from voxfide.extraction import Extractor, Progress
 from voxfide.files import exclusive
 from voxfide.frontends import FRONTENDS
 from voxfide.frontends.base import tensors_digest
-from voxfide.jobs import Failure, rows_of
+from voxfide.frontends.ssl_config import read_json
+from voxfide.jobs import Failure, read_failures, rows_of
 from voxfide.metrics import METRICS
 from voxfide.training.checkpoint import latest_checkpoint, remove_checkpoints
 from voxfide.training.finetune_data import StepStream
 from voxfide.training.finetune_loop import FinetuneLoop, StepReport
 from voxfide.training.finetune_measure import cross_entropy, measure
-from voxfide.training.finetune_model import start_model
+from voxfide.training.finetune_model import FinetuneModel, start_model
 from voxfide.training.finetune_settings import PRECISIONS, FinetuneSettings
-from voxfide.training.journal import Journal, make_accelerator
+from voxfide.training.journal import Journal, make_accelerator, read_journal
 from voxfide.training.pooled import TrainingSet, dev_figures, set_facts
-from voxfide.training.processes import gather_failures
+from voxfide.training.processes import gather_failures, naming_lost_processes, wait_for_the_first
 from voxfide.training.streams import Augment
 from voxfide.types import BONAFIDE, BoolArray, Float64Array, PathLike
 
@@ -51,6 +53,7 @@ class FinetuneOptions:
         strict: raise the first file that cannot be read.
         cpu: leave the machine's accelerators alone.
         tensorboard: write event files too.
+        fsdp: share weights, gradients and optimizer state out over the processes.
         say: told a line an epoch.
         on_step: told after every step.
         progress: told of every utterance that was measured.
@@ -63,6 +66,7 @@ class FinetuneOptions:
     strict: bool = False
     cpu: bool = False
     tensorboard: bool = False
+    fsdp: bool = False
     say: Callable[[str], None] | None = None
     on_step: Callable[[StepReport], None] | None = None
     progress: Progress | None = None
@@ -83,6 +87,7 @@ class FinetuneResult:
     failures: list[Failure] = field(default_factory=list)
 
 
+@naming_lost_processes()
 def finetune(
     sets: tuple[TrainingSet, TrainingSet | None],
     name: str,
@@ -97,7 +102,8 @@ def finetune(
     """Trains encoder and head together; writes the detector of the best epoch to ``out``.
 
     ``out/run`` gets the journal, checkpoints while it runs, and the detector of the last epoch. A
-    killed run that is resumed ends up, on the same machine, with the same numbers to the last bit.
+    killed run that is resumed ends up, on the same machine and in as many processes, with the same numbers to
+    the last bit.
 
     Args:
         sets: training set, and development set if there is one; without, the last epoch is the best.
@@ -107,13 +113,15 @@ def finetune(
         revision: branch, tag or commit of a hub id.
         settings: of the training.
         options: of everything else.
-        resume: go on with the run that ``out/run`` holds, if there is one.
+        resume: go on with the run that ``out/run`` holds, if there is one; of a finished one of the same
+            settings, data and model, the result.
 
     Raises:
         UsageError: an unfinished run in ``out`` and no ``resume``, a front-end that cannot be
             fine-tuned, or a loss that is not finite.
         CheckpointError: weights that cannot be found, or a run of another job in ``out``.
         AudioError: with ``strict``, the first file that cannot be read.
+        LostProcessError: another process of the run has ended.
     """
     settings, options = settings or FinetuneSettings(), options or FinetuneOptions()
     out = Path(out)
@@ -124,7 +132,7 @@ def finetune(
         mixed_precision=PRECISIONS[settings.precision],
         tensorboard=options.tensorboard,
         cpu=options.cpu,
-        unused_parameters=settings.layerdrop or settings.spec_augment,
+        unused_parameters=settings.layerdrop,
     )
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
@@ -178,6 +186,7 @@ class _Run:
             self.folder,
             accelerator=accelerator,
             job=job,
+            fsdp=options.fsdp,
             on_step=self._on_step,
         )
         self.journal = Journal(self.folder, accelerator, options.say)
@@ -190,12 +199,14 @@ class _Run:
             "train": self.train_set.manifest.digest(),
             "dev": self.dev_set.manifest.digest() if self.dev_set else None,
             "augment": self.options.augment_facts,
-            "processes": self.accelerator.num_processes,
         }
 
     def run(self, resume: bool) -> FinetuneResult:
         """Trains, or goes on training, to the end."""
         checkpoint = latest_checkpoint(self.folder)
+        finished = self._finished() if resume and checkpoint is None else None
+        if finished is not None:
+            return finished
         if checkpoint is not None and not resume:
             raise UsageError(
                 f"{self.out}: holds an unfinished run, at step {checkpoint.step} of {self.loop.n_steps} "
@@ -209,8 +220,33 @@ class _Run:
                 self._epoch()
         finally:
             self.stream.close()
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return self._finish()
+
+    def _finished(self) -> FinetuneResult | None:
+        """The result of a run of the same settings, data and model that has come to its end."""
+        path = self.out / "config.json"
+        if not path.exists():
+            return None
+        training = read_json(path).get("training", {})
+        facts, sets = training.get("finetuning", {}), training.get("sets", {})
+        ours = self._facts({"epoch": facts.get("epoch"), **{spec.name: None for spec in METRICS}})
+        same = {k: facts.get(k) for k in ours["finetuning"]} == json.loads(json.dumps(ours["finetuning"]))
+        digests = {name: part.get("digest") for name, part in sets.items()}
+        if not same or digests != {name: part["digest"] for name, part in ours["sets"].items()}:
+            return None
+        detector = Detector.load(self.out)
+        if detector.frontend.n_layers != self.model.encoder.n_states:
+            return None
+        entry = next((e for e in read_journal(self.folder) if e["epoch"] == facts["epoch"]), {})
+        names = ("epoch", "dev_loss", *(spec.name for spec in METRICS))
+        table = self.out / "failures.csv"
+        return FinetuneResult(
+            detector,
+            {name: entry[name] for name in names if name in entry},
+            read_failures(table) if table.exists() else [],
+        )
 
     def _on_step(self, report: StepReport) -> None:
         if self.accelerator.trackers:
@@ -225,14 +261,15 @@ class _Run:
         train_loss = self.loop.train_epoch()
         figures: dict[str, Any] = {"epoch": number}
         threshold = 0.0
+        model = self.loop.whole_model()
         if self.dev_set is not None:
-            scores, is_bonafide = self._measure(self.dev_set)
+            scores, is_bonafide = self._measure(model, self.dev_set)
             figures["dev_loss"] = cross_entropy(scores, is_bonafide, self.class_weights)
             measured, threshold = dev_figures(scores, is_bonafide)
             figures |= measured
         is_best = not here.best or self._rank(figures) < self._rank(here.best)
         if self.accelerator.is_main_process:
-            self._save(figures, threshold, is_best)
+            self._save(model, figures, threshold, is_best)
         if is_best:
             here.best = figures
         entry = {
@@ -259,21 +296,21 @@ class _Run:
             line += f", dev loss {entry['dev_loss']:.4f}, dev EER {entry['eer_percent']:.2f} %{best}"
         return f"{line}, {entry['seconds']:.0f} s"
 
-    def _measure(self, part: TrainingSet) -> tuple[Float64Array, BoolArray]:
+    def _measure(self, model: FinetuneModel, part: TrainingSet) -> tuple[Float64Array, BoolArray]:
         options = self.options
-        frontend = self.model.frontend(self.name, self.settings.precision)
+        frontend = model.frontend(self.name, self.settings.precision)
         extractor = Extractor(
             frontend, "mean", options.workers, options.batch_seconds, options.progress, options.strict
         )
         try:
-            return measure(extractor, self.model.backend(), part, self.accelerator, self.dev_failures)
+            return measure(extractor, model.backend(), part, self.accelerator, self.dev_failures)
         finally:
             extractor.close()
 
-    def _save(self, figures: dict[str, Any], threshold: float, is_best: bool) -> None:
+    def _save(self, model: FinetuneModel, figures: dict[str, Any], threshold: float, is_best: bool) -> None:
         """Writes the detector of this epoch as the last, and as the best if it is."""
-        frozen = self.model.frozen(self.name)
-        detector = Detector(frozen, self.model.backend(), "mean", threshold, self._facts(figures))
+        frozen = model.frozen(self.name)
+        detector = Detector(frozen, model.backend(), "mean", threshold, self._facts(figures))
         detector.save(self.folder / "last")
         if is_best:
             detector.save(self.folder / "best")
@@ -298,12 +335,11 @@ class _Run:
         """Puts the best epoch's detector into its place; what is no longer needed goes."""
         failures = gather_failures(self.accelerator, self.stream.failures)
         failures += gather_failures(self.accelerator, self.dev_failures)
-        self.accelerator.wait_for_everyone()
         best = self.folder / "best"
         if self.accelerator.is_main_process:
             if (best / "config.json").exists():
                 Detector.load(best).save(self.out)
                 shutil.rmtree(best)
             remove_checkpoints(self.folder)  # last: a run with a checkpoint can be resumed
-        self.accelerator.wait_for_everyone()
+        wait_for_the_first(self.accelerator)
         return FinetuneResult(Detector.load(self.out), self.loop.position.best, failures)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from voxfide.errors import UsageError
+from voxfide.features import sent
 from voxfide.jobs import Failure
 from voxfide.training.checkpoint import (
     Checkpoint,
@@ -25,8 +26,9 @@ from voxfide.training.checkpoint import (
 from voxfide.training.finetune_data import Piece, StepStream
 from voxfide.training.finetune_model import FinetuneModel
 from voxfide.training.finetune_settings import FinetuneSettings
-from voxfide.training.processes import gather_failures
-from voxfide.training.randomness import random_tensors, random_values, restore_random
+from voxfide.training.processes import chance_key, gather_failures
+from voxfide.training.randomness import random_of_all, restore_random_of
+from voxfide.training.sharding import fill, like, shard, skeleton, whole
 from voxfide.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -60,7 +62,7 @@ class StepReport:
         number: counted from 1 over all epochs.
         loss: of the whole batch.
         learning_rate: at its peak over the groups.
-        utterances, seconds: of this process.
+        utterances, seconds: of the whole batch.
     """
 
     number: int
@@ -81,7 +83,11 @@ class FinetuneLoop:
         folder: of the run.
         accelerator: device, processes and precision.
         job: all that determines the outcome; a checkpoint of another job is refused.
+        fsdp: share the model out over the processes, in place of a copy in each.
         on_step: told after every step.
+
+    Raises:
+        UsageError: a model that cannot be shared out.
     """
 
     def __init__(
@@ -94,12 +100,16 @@ class FinetuneLoop:
         *,
         accelerator: Accelerator,
         job: dict[str, Any],
+        fsdp: bool = False,
         on_step: Callable[[StepReport], None] | None = None,
     ) -> None:
         self.model, self.stream, self.settings, self.folder = model, stream, settings, folder
         self.accelerator, self.job, self.on_step = accelerator, job, on_step
         self.position = Position()
-        self._wrapped = accelerator.prepare(model)
+        self._skeleton = skeleton(model) if fsdp else None
+        if fsdp:
+            shard(model, accelerator)
+        self._wrapped = model if fsdp else accelerator.prepare(model)
         groups = model.parameter_groups(settings)
         rate = settings.learning_rate
         # Adam where the weight decay is 0, which it is by default. Fused: one pass over memory, not ten.
@@ -113,6 +123,10 @@ class FinetuneLoop:
         """Of the whole run."""
         return self.settings.epochs * self.stream.n_steps
 
+    def whole_model(self) -> FinetuneModel:
+        """The model as it is now; one that is shared out as a copy, for which all processes must ask."""
+        return self.model if self._skeleton is None else fill(self._skeleton, self.model)
+
     def train_epoch(self) -> float:
         """Takes the rest of the steps of the current epoch; the mean training loss of all of it."""
         here = self.position
@@ -120,23 +134,26 @@ class FinetuneLoop:
         for pieces in self.stream.steps(here.epoch, here.step):
             self._step(pieces)
             here.step += 1
-            done = here.epoch * self.stream.n_steps + here.step
-            if done % self.settings.checkpoint_steps == 0 and here.step < self.stream.n_steps:
+            if self._steps_done % self.settings.checkpoint_steps == 0 and here.step < self.stream.n_steps:
                 self.save()
         return here.loss_sum / here.weight_sum if here.weight_sum else math.nan
 
     def end_epoch(self) -> None:
         """Moves on to the next epoch, and saves."""
+        if self._skeleton is not None:
+            self._skeleton.to("meta")
         here = self.position
         here.epoch, here.step, here.loss_sum, here.weight_sum = here.epoch + 1, 0, 0.0, 0.0
         self.save()
 
     def _step(self, pieces: Sequence[Piece]) -> None:
-        done = self.position.epoch * self.stream.n_steps + self.position.step
+        done = self._steps_done
         factor = self.settings.rate(done, self.n_steps)
         for group in self._optimizer.param_groups:
             group["lr"] = group["peak"] * factor
-        loss, weight = self._gradients(pieces)
+        # The same blocks in all pieces of a batch and in all processes.
+        self.model.encoder.encoder.layerdrop_seed = chance_key(self.settings.seed, done)
+        loss, weight, utterances, seconds = self._gradients(pieces)
         if not math.isfinite(loss):
             raise UsageError(
                 f"fine-tuning: the loss is {loss} at step {done + 1}: training has diverged "
@@ -150,38 +167,49 @@ class FinetuneLoop:
         self.position.loss_sum += loss * weight
         self.position.weight_sum += weight
         if self.on_step:
-            lengths = [len(w) for piece in pieces for w in piece.waveforms]
             rate = self.settings.learning_rate * factor
-            self.on_step(StepReport(done + 1, loss, rate, len(lengths), sum(lengths) / SAMPLE_RATE))
+            self.on_step(StepReport(done + 1, loss, rate, utterances, seconds))
 
-    def _gradients(self, pieces: Sequence[Piece]) -> tuple[float, float]:
-        """Backward passes of a step; its loss and the weight of its utterances, over all processes."""
+    def _gradients(self, pieces: Sequence[Piece]) -> tuple[float, float, int, float]:
+        """Backward passes of a step; over all processes, its loss, and the weight, number and seconds of
+        its utterances."""
         several = self.accelerator.num_processes > 1
         targets = [torch.as_tensor(self.stream.is_bonafide[p.rows]).long().to(self._device) for p in pieces]
         weights = [self._class_weights[t] for t in targets]
-        weight = self.accelerator.reduce(torch.cat(weights).sum())
-        if not weight:
-            return 0.0, 0.0
+        lengths = [len(w) for piece in pieces for w in piece.waveforms]
+        counts = torch.tensor([len(lengths), sum(lengths) / SAMPLE_RATE], device=self._device)
+        sums = self.accelerator.reduce(torch.cat([torch.cat(weights).sum()[None], counts]))
+        weight, utterances, seconds = sums[0], round(float(sums[1])), float(sums[2])
+        if not utterances:
+            return 0.0, 0.0, 0, 0.0
         # Of several processes each computes every piece, be it empty, for they wait for each other.
         kept = [i for i, piece in enumerate(pieces) if piece.rows or several]
         total = torch.zeros((), device=self._device)
         for i in kept:
-            last = i == kept[-1]
-            with nullcontext() if last else self.accelerator.no_sync(self._wrapped):
+            # Of a model that is shared out, gradients are added up at once: whole ones would not fit.
+            adds_up = i == kept[-1] or self._skeleton is not None
+            with nullcontext() if adds_up else self.accelerator.no_sync(self._wrapped):
                 loss = self._loss(pieces[i], targets[i], weights[i])
                 # Gradients are averaged over processes: what counts is the sum over the whole batch.
                 self.accelerator.backward(loss * (self.accelerator.num_processes / weight))
             total += loss.detach()
         total = self.accelerator.reduce(total)
-        return float(total / weight), float(weight)
+        return float(total / weight), float(weight), utterances, seconds
 
     def _loss(self, piece: Piece, target: Tensor, weight: Tensor) -> Tensor:
         if not piece.rows:
             silence = torch.zeros(SAMPLE_RATE, device=self._device)
-            return self._wrapped([silence]).float().sum() * 0.0
-        waveforms = [torch.from_numpy(w).to(self._device) for w in piece.waveforms]
-        logits = self._wrapped(waveforms)
+            with self.accelerator.autocast():
+                return self._wrapped([silence], [0]).float().sum() * 0.0
+        waveforms = sent(piece.waveforms, self._device)
+        keys = [chance_key(self.settings.seed, self.position.epoch, row) for row in piece.rows]
+        with self.accelerator.autocast():
+            logits = self._wrapped(waveforms, keys)
         return (F.cross_entropy(logits.float(), target, reduction="none") * weight).sum()
+
+    @property
+    def _steps_done(self) -> int:
+        return self.position.epoch * self.stream.n_steps + self.position.step
 
     @property
     def _device(self) -> torch.device:
@@ -190,29 +218,21 @@ class FinetuneLoop:
 
     def save(self) -> None:
         """Writes a checkpoint: trained parameters, optimizer, random states of all processes, position."""
-        from accelerate.utils import gather_object
-
-        tensors = {f"random.{self.accelerator.process_index}.{k}": t for k, t in random_tensors().items()}
-        values = [{"tensors": tensors, "values": random_values()}]
-        values = gather_object(values) if self.accelerator.num_processes > 1 else values
+        everything, values = random_of_all(self.accelerator)
         failures = gather_failures(self.accelerator, self.stream.failures)
+        everything |= {f"model.{k}": whole(p) for k, p in self.model.named_parameters() if p.requires_grad}
+        everything |= optimizer_tensors(self._optimizer, "optimizer.")
         if not self.accelerator.is_main_process:
             return
-        everything: dict[str, Tensor] = {
-            f"model.{k}": p for k, p in self.model.named_parameters() if p.requires_grad
-        }
-        everything |= optimizer_tensors(self._optimizer, "optimizer.")
-        for part in values:
-            everything |= part["tensors"]
         scaler = self.accelerator.scaler
         state = {
             "job": self.job,
             "position": asdict(self.position),
-            "random": [part["values"] for part in values],
+            "random": values,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "failures": [failure.to_dict() for failure in failures],
         }
-        number = self.position.epoch * self.stream.n_steps + self.position.step
+        number = self._steps_done
         save_checkpoint(self.folder, Checkpoint(number, everything, state))
 
     def restore(self, checkpoint: Checkpoint) -> None:
@@ -226,14 +246,14 @@ class FinetuneLoop:
         with torch.no_grad():
             for name, tensor in checkpoint.tensors.items():
                 if name.startswith("model."):
-                    own[name.removeprefix("model.")].copy_(tensor)
+                    held = own[name.removeprefix("model.")]
+                    held.copy_(like(tensor, held))
         load_optimizer(self._optimizer, checkpoint.tensors, "optimizer.")
         state = checkpoint.state
         self.position = Position(**state["position"])
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.stream.failures |= {f["utterance_id"]: Failure(**f) for f in state["failures"]}
-        rank = self.accelerator.process_index
-        prefix = f"random.{rank}."
-        tensors = {k.removeprefix(prefix): t for k, t in checkpoint.tensors.items() if k.startswith(prefix)}
-        restore_random(tensors, state["random"][rank])
+        restore_random_of(
+            self.accelerator, checkpoint.tensors, state["random"], self.settings.seed, self._steps_done
+        )

@@ -68,11 +68,15 @@ class FinetuneModel(nn.Module):
         masks = settings.spec_augment and regularisation.mask_time_prob > 0
         self.masked_spec_embed.requires_grad_(masks and not settings.lora_rank)
 
-    def forward(self, waveforms: Sequence[Tensor]) -> Tensor:
-        """Logits ``(batch, 2)`` of waveforms ``(samples,)``; index 0 is spoof, 1 is bona fide."""
+    def forward(self, waveforms: Sequence[Tensor], keys: Sequence[int] | None = None) -> Tensor:
+        """Logits ``(batch, 2)`` of waveforms ``(samples,)``; index 0 is spoof, 1 is bona fide.
+
+        Args:
+            keys: a seed for the masks of each utterance; without, they are drawn from torch's global state.
+        """
         x, frames = self.encoder.project(waveforms)
         if self.training:
-            x = self._masked(x, frames)
+            x = self._masked(x, frames, generators(keys, len(frames)))
         *_, last = self.encoder.encoder(x, frames)
         average = torch.stack([part.mean(dim=0) for part in last.split(frames)])
         logits: Tensor = self.classifier(self.projector(average))
@@ -86,15 +90,17 @@ class FinetuneModel(nn.Module):
             norm.eval()
         return self
 
-    def _masked(self, x: Tensor, frames: Sequence[int]) -> Tensor:
+    def _masked(self, x: Tensor, frames: Sequence[int], chance: Sequence[torch.Generator | None]) -> Tensor:
         r = self.regularisation
         if r.mask_time_prob > 0:
             spans = (r.mask_time_prob, r.mask_time_length, r.mask_time_min_masks)
-            mask = torch.cat([span_mask(n, *spans) for n in frames]).to(x.device)
+            mask = torch.cat([span_mask(n, *spans, g) for n, g in zip(frames, chance, strict=True)]).to(
+                x.device
+            )
             x = torch.where(mask[:, None], self.masked_spec_embed.to(x.dtype), x)
         if r.mask_feature_prob > 0:
             spans = (r.mask_feature_prob, r.mask_feature_length, r.mask_feature_min_masks)
-            masks = torch.stack([span_mask(x.shape[1], *spans) for _ in frames]).to(x.device)
+            masks = torch.stack([span_mask(x.shape[1], *spans, g) for g in chance]).to(x.device)
             counts = torch.tensor(frames, device=x.device)
             x = x.masked_fill(masks.repeat_interleave(counts, dim=0), 0.0)
         return x
@@ -184,17 +190,24 @@ def set_noise(encoder: SSLEncoder, regularisation: Regularisation) -> None:
             module.dropout.p = r.hidden_dropout
 
 
-def span_mask(size: int, share: float, length: int, at_least: int) -> Tensor:
+def generators(keys: Sequence[int] | None, n: int) -> list[torch.Generator | None]:
+    """A generator for each of ``n`` utterances; None stands for torch's global state."""
+    return [None] * n if keys is None else [torch.Generator().manual_seed(key) for key in keys]
+
+
+def span_mask(
+    size: int, share: float, length: int, at_least: int, chance: torch.Generator | None = None
+) -> Tensor:
     """``(size,)`` bool: spans of ``length`` at random places, which may overlap.
 
     As many as cover ``share`` of the axis if none overlap (rounded up or down by chance), at least
     ``at_least``, and no more than fit side by side: none at all where not even one fits.
     """
-    wanted = int(share * size / length + float(torch.rand(())))
+    wanted = int(share * size / length + float(torch.rand((), generator=chance)))
     count = min(max(wanted, at_least), size // length)
     mask = torch.zeros(size, dtype=torch.bool)
     if count:
-        starts = torch.randperm(size - length + 1)[:count]
+        starts = torch.randperm(size - length + 1, generator=chance)[:count]
         mask[(starts[:, None] + torch.arange(length)).flatten()] = True
     return mask
 

@@ -28,7 +28,7 @@ class FrameTargets:
     Attributes:
         utterances: ``(batch,)``; a crop of a spoofed utterance that holds none of its spoofed parts
             counts as bona fide.
-        norm: class weights of these, summed over the batches of all processes, over their number.
+        norm: class weights of these, summed over the batches of all processes.
         frames: ``(batch, frames)``.
         weights: of spoofed and bona fide frames, ``(2,)``.
     """
@@ -47,7 +47,7 @@ class FrameTargets:
         Args:
             labels: of the utterances, ``(batch,)``.
             class_weights: of the utterances, ``(2,)``.
-            total: the sum of a tensor over all processes, over their number.
+            total: the sum of a tensor over all processes.
         """
         frames = batch.frame_labels
         if frames is None:

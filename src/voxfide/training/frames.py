@@ -26,7 +26,12 @@ from voxfide.training.frame_labels import FrameLabels, segments_digest
 from voxfide.training.frame_loss import fit_threshold
 from voxfide.training.heads import HeadJob, HeadTrainer, TrainedHead
 from voxfide.training.pooled import TrainingSet, TrainResult, dev_figures, set_facts
-from voxfide.training.processes import as_the_first_says, gather_failures
+from voxfide.training.processes import (
+    as_the_first_says,
+    gather_failures,
+    naming_lost_processes,
+    wait_for_the_first,
+)
 from voxfide.training.settings import TrainSettings
 from voxfide.training.streams import Augment, FeatureStream, LiveStream, StoreStream
 from voxfide.types import BONAFIDE, SAMPLE_RATE, BoolArray
@@ -141,8 +146,7 @@ def open_streams(
     for part, of_frames in zip(sets, labels, strict=True):
         if accelerator is None or accelerator.is_main_process:
             _fill(store, part, frontend, crop, options)
-        if accelerator is not None:
-            accelerator.wait_for_everyone()
+        wait_for_the_first(accelerator)
         held = EmbeddingStore(store)
         ids_of_part = set(part.manifest.column("utterance_id"))
         failed = [failure for failure in held.failures() if failure.utterance_id in ids_of_part]
@@ -244,6 +248,7 @@ def fit_heads(
     return trainer.fit(), streams
 
 
+@naming_lost_processes()
 def train_frames(
     sets: tuple[TrainingSet, TrainingSet | None],
     frontend: Frontend,
@@ -257,7 +262,7 @@ def train_frames(
     options: FeatureOptions | None = None,
     say: Callable[[str], None] | None = None,
 ) -> TrainResult:
-    """Trains one head and measures the detector that it makes.
+    """Trains one head and measures the detector that it makes; of several processes, the first measures.
 
     Args:
         sets: training and development set; the second decides when to stop.
@@ -270,6 +275,7 @@ def train_frames(
 
     Raises:
         UsageError: no development set.
+        LostProcessError: another process of the run has ended.
     """
     train_set, dev_set = sets
     if dev_set is None:
@@ -282,15 +288,17 @@ def train_frames(
     trained, streams = fit_heads(
         [job], both, frontend, settings, folder, accelerator=accelerator, options=options, say=say
     )
+    failures = gather_failures(accelerator, {f.utterance_id: f for f in streams.failures})
+    crop = replace(settings.crop.at_start(), long=long)
+    detector = Detector(frontend, backend, "none", crop=crop)
+    if not accelerator.is_main_process:
+        return TrainResult(detector, {}, failures)
     of_frames = None
     if isinstance(backend, FramesBackend):
         of_frames = fit_threshold(backend, streams.dev, settings.batch_size)
-    crop = replace(settings.crop.at_start(), long=long)
-    detector = Detector(frontend, backend, "none", crop=crop)
     scores, is_bonafide = _score_set(detector, dev_set, options or FeatureOptions())
     figures, detector.threshold = dev_figures(scores, is_bonafide)
     metrics = {"dev": figures}
-    failures = gather_failures(accelerator, {f.utterance_id: f for f in streams.failures})
     failed = {failure.utterance_id for failure in failures}
     weights = backend.layer_weights()
     detector.training = {

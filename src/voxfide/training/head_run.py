@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from voxfide.backends.neural import NeuralBackend
 from voxfide.training.checkpoint import load_optimizer, optimizer_tensors
+from voxfide.training.processes import chance_key
 from voxfide.training.settings import TrainSettings
 
 
@@ -58,7 +59,7 @@ class HeadRun:
     job: HeadJob
     head: nn.Module
     optimizer: torch.optim.Optimizer
-    randomness: Tensor
+    randomness: Tensor = field(default_factory=lambda: torch.zeros(0))
     device_randomness: Tensor | None = None
     best_loss: float = float("inf")
     best_epoch: int = 0
@@ -76,19 +77,24 @@ class HeadRun:
             job.backend.build(job.n_layers, dim)
             head = job.backend.to(device).head
             assert head is not None
-            randomness = torch.get_rng_state()
-            on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         optimizer = torch.optim.Adam(
             (p for p in head.parameters() if p.requires_grad),
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
         )
-        return cls(job, head, optimizer, randomness, on_device)
+        return cls(job, head, optimizer)
+
+    def begin_epoch(self, epoch: int, process: int, device: torch.device) -> None:
+        """Dropout of an epoch follows from the head's seed, the epoch and the number of the process."""
+        key = chance_key(self.job.seed, epoch, process)
+        self.randomness = torch.Generator().manual_seed(key).get_state()
+        if device.type == "cuda":
+            self.device_randomness = torch.Generator(device).manual_seed(key).get_state()
 
     @contextmanager
     def own_randomness(self, device: torch.device) -> Iterator[None]:
-        """Dropout draws from the head's own state, which goes on where it was."""
+        """Dropout draws from the head's own state, which goes on where it was in this epoch."""
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.set_rng_state(self.randomness)
             if self.device_randomness is not None:
@@ -103,9 +109,6 @@ class HeadRun:
         found = {f"{prefix}head.{k}": t for k, t in self.head.state_dict().items()}
         found |= {f"{prefix}best.{k}": t for k, t in self.best.items()}
         found |= optimizer_tensors(self.optimizer, f"{prefix}optimizer.")
-        found[f"{prefix}randomness"] = self.randomness
-        if self.device_randomness is not None:
-            found[f"{prefix}device_randomness"] = self.device_randomness
         return found
 
     STATE = ("best_loss", "best_epoch", "stale", "stopped", "dev_eer_percent", "dev_threshold")
@@ -120,8 +123,6 @@ class HeadRun:
         self.head.load_state_dict(_subset(own, "head."))
         self.best = _subset(own, "best.")
         load_optimizer(self.optimizer, own, "optimizer.")
-        self.randomness = own["randomness"]
-        self.device_randomness = own.get("device_randomness")
         for name in self.STATE:
             setattr(self, name, state[name])
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from voxfide.backends.neural import NeuralBackend
 from voxfide.errors import UsageError
@@ -29,11 +29,12 @@ from voxfide.training.checkpoint import (
     latest_checkpoint,
     save_checkpoint,
 )
-from voxfide.training.frame_loss import FrameTally, FrameTargets
+from voxfide.training.frame_loss import FrameTally
 from voxfide.training.head_run import HeadJob, HeadRun
+from voxfide.training.head_steps import HeadSteps
 from voxfide.training.journal import Journal
 from voxfide.training.settings import TrainSettings
-from voxfide.training.streams import Batch, FeatureStream, consecutive, shuffled
+from voxfide.training.streams import Batch, FeatureStream, consecutive
 from voxfide.types import Float64Array, Seconds
 
 if TYPE_CHECKING:
@@ -105,11 +106,10 @@ class HeadTrainer:
         self.accelerator = accelerator
         self.device: torch.device = accelerator.device
         self.runs = [HeadRun.start(job, train.dim, settings, self.device) for job in jobs]
-        self.modules = [accelerator.prepare(run.head) for run in self.runs]
+        self.steps = HeadSteps(settings, accelerator)
         self.journal = Journal(folder, accelerator, say)
         self.epoch = 0
         self.job = {"settings": settings.to_json(), "heads": [j.to_json() for j in jobs], **(facts or {})}
-        self._weights = torch.tensor(settings.class_weights, device=self.device)
         self._saved = time.monotonic()
 
     def fit(self) -> list[TrainedHead]:
@@ -131,12 +131,10 @@ class HeadTrainer:
     def _one_epoch(self) -> None:
         started = time.monotonic()
         self.epoch += 1
-        active = [
-            (run, module) for run, module in zip(self.runs, self.modules, strict=True) if not run.stopped
-        ]
-        losses = self._train_epoch(active)
-        measured = self._measure([run for run, _ in active])
-        for (run, _), train_loss, (dev_loss, point) in zip(active, losses, measured, strict=True):
+        active = [run for run in self.runs if not run.stopped]
+        losses = self.steps.epoch(active, self.train, self.epoch)
+        measured = self._measure(active)
+        for run, train_loss, (dev_loss, point) in zip(active, losses, measured, strict=True):
             self._account(run, dev_loss, point)
             dev_eer = 100 * point.value
             weights = run.job.backend.layer_weights()
@@ -149,68 +147,8 @@ class HeadTrainer:
                 "layer_weights": None if weights is None else weights.tolist(),
             }
             scope = f"{run.job.name}/" if len(self.runs) > 1 else ""
-            self.journal.write(self.epoch, entry, scope=scope, last=run is active[-1][0])
-        self.journal.say(self._line([run for run, _ in active], losses, measured, time.monotonic() - started))
-
-    def _train_epoch(self, active: Sequence[tuple[HeadRun, nn.Module]]) -> list[float]:
-        """One pass over the training set; the mean loss of every head."""
-        rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        n = len(self.train.is_bonafide)
-        order = shuffled(n, self.settings.batch_size, self.settings.seed, self.epoch, max(2, world))
-        sums = np.zeros(len(active))
-        seen = 0
-        for _, module in active:
-            module.train()
-        for batch in self.train.batches([rows[rank::world] for rows in order], self.epoch):
-            labels = self._labels(self.train, batch)
-            norm = self._mean_of_processes(self._weights[labels].sum())
-            frames = FrameTargets.of(batch, labels, self._weights, self._mean_of_processes)
-            for i, (run, module) in enumerate(active):
-                if frames is not None and run.job.backend.frame_loss_weight:
-                    loss = self._step(run, module, batch, frames.utterances, frames.norm, frames)
-                else:
-                    loss = self._step(run, module, batch, labels, norm)
-                sums[i] += loss * len(labels)
-            seen += len(labels)
-        if not seen:
-            raise UsageError("training set: not one utterance could be read")
-        totals = torch.tensor([*sums, seen], dtype=torch.float64).to(torch.float32)
-        totals = self.accelerator.reduce(totals.to(self.device), "sum").cpu()
-        return [float(total / totals[-1]) for total in totals[:-1]]
-
-    def _mean_of_processes(self, value: Tensor) -> Tensor:
-        """The sum over all processes, over their number, by which gradients are averaged."""
-        total: Tensor = self.accelerator.reduce(value, "sum")
-        return total / self.accelerator.num_processes
-
-    def _step(
-        self,
-        run: HeadRun,
-        module: nn.Module,
-        batch: Batch,
-        labels: Tensor,
-        norm: Tensor,
-        frames: FrameTargets | None = None,
-    ) -> float:
-        """A step on a batch; its loss. ``norm`` is the sum of the class weights over the whole batch."""
-        pieces = torch.arange(len(labels)).tensor_split(self.settings.accumulation)
-        total = 0.0
-        with run.own_randomness(self.device):
-            for piece in pieces:
-                features, lengths = batch.features[piece, : run.job.n_layers], batch.lengths[piece]
-                with self.accelerator.autocast():
-                    if frames is None:
-                        logits = module(features, lengths)
-                    else:
-                        logits, of_frames = module(features, lengths, with_frames=True)
-                loss = F.cross_entropy(logits.float(), labels[piece], self._weights, reduction="sum") / norm
-                if frames is not None:
-                    loss = loss + run.job.backend.frame_loss_weight * frames.loss(of_frames, piece)
-                self.accelerator.backward(loss)
-                total += float(loss.detach())
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        return total
+            self.journal.write(self.epoch, entry, scope=scope, last=run is active[-1])
+        self.journal.say(self._line(active, losses, measured, time.monotonic() - started))
 
     @torch.no_grad()
     def _measure(self, runs: Sequence[HeadRun]) -> list[tuple[float, OperatingPoint]]:
@@ -237,10 +175,12 @@ class HeadTrainer:
             frames = [sums for _, _, sums in gathered]
         if not indices:
             raise UsageError("development set: not one utterance could be read")
-        labels = torch.from_numpy(self.dev.is_bonafide[np.array(indices)].astype(np.int64))
+        # As the rows stand in the set, whichever process measured which.
+        rows = np.argsort(indices)
+        labels = torch.from_numpy(self.dev.is_bonafide[np.array(indices)[rows]].astype(np.int64))
         measured = []
         for run, column, parts in zip(runs, columns, zip(*frames, strict=True), strict=True):
-            loss, point = self._figures(run, torch.tensor(column), labels)
+            loss, point = self._figures(run, torch.tensor(column)[rows], labels)
             of_frames = run.job.backend.frame_loss_weight * FrameTally.loss(parts)
             measured.append((loss + of_frames, point))
         return measured
@@ -256,7 +196,7 @@ class HeadTrainer:
         return logits.float().cpu()
 
     def _figures(self, run: HeadRun, logits: Tensor, labels: Tensor) -> tuple[float, OperatingPoint]:
-        loss = float(F.cross_entropy(logits, labels, self._weights.cpu()))
+        loss = float(F.cross_entropy(logits, labels, self.steps.weights.cpu()))
         scores: Float64Array = run.job.backend.to_scores(logits).numpy().astype(np.float64)
         is_bonafide = labels.numpy().astype(bool)
         if not np.isfinite(scores).all():
@@ -278,10 +218,6 @@ class HeadTrainer:
         else:
             run.stale += 1
             run.stopped = run.stale >= self.settings.patience
-
-    def _labels(self, stream: FeatureStream, batch: Batch) -> Tensor:
-        labels = torch.from_numpy(stream.is_bonafide[batch.indices].astype(np.int64))
-        return labels.to(self.device)
 
     def _line(
         self,

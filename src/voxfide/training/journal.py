@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from voxfide.errors import MissingDependencyError
 from voxfide.files import write_atomic
+from voxfide.training.processes import PATIENCE
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
 FILE_NAME = "metrics.jsonl"
-
-LONGEST_WAIT = timedelta(days=7)
-"""That processes wait for the first, as while it stores the features of a large corpus."""
 
 
 class Journal:
@@ -88,6 +86,15 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
+FSDP_ASKED_FOR = "ACCELERATE_USE_FSDP"
+"""Set by ``accelerate launch --use_fsdp``."""
+
+
+def launched_with_fsdp() -> bool:
+    """Whether ``accelerate launch`` was told to share models out."""
+    return os.environ.get(FSDP_ASKED_FOR, "").lower() in ("1", "true", "yes")
+
+
 def make_accelerator(
     folder: Path,
     *,
@@ -119,6 +126,8 @@ def make_accelerator(
 
     if tensorboard and find_spec("tensorboard") is None:
         raise MissingDependencyError("TensorBoard is not installed (pip install 'voxfide[tensorboard]')")
+    # Models are shared out by voxfide.training.sharding, which knows what their blocks are.
+    os.environ.pop(FSDP_ASKED_FOR, None)
     project = ProjectConfiguration(project_dir=str(folder), logging_dir=str(folder))
     accelerator = Accelerator(
         mixed_precision=mixed_precision,
@@ -127,7 +136,7 @@ def make_accelerator(
         project_config=project,
         kwargs_handlers=[
             DistributedDataParallelKwargs(find_unused_parameters=unused_parameters),
-            InitProcessGroupKwargs(timeout=LONGEST_WAIT),
+            InitProcessGroupKwargs(timeout=PATIENCE),
         ],
     )
     if tensorboard:

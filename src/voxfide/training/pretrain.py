@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ from voxfide.training.pretrain_mixing import Mixer
 from voxfide.training.pretrain_model import Start
 from voxfide.training.pretrain_settings import PretrainSettings
 from voxfide.training.pretrain_targets import FILE_NAME, Targets, compute_targets, target_features
+from voxfide.training.processes import naming_lost_processes, wait_for_the_first
 from voxfide.types import SAMPLE_RATE, Float32Array, PathLike
 
 if TYPE_CHECKING:
@@ -93,6 +95,7 @@ class PretrainResult:
     failures: list[Failure] = field(default_factory=list)
 
 
+@naming_lost_processes()
 def pretrain(
     manifest: Manifest,
     start: Start,
@@ -119,10 +122,11 @@ def pretrain(
             settings, the result.
 
     Raises:
-        UsageError: a run in ``out`` and no ``resume``, no utterance that can be used, several
-            processes, or a loss that is not finite.
+        UsageError: a run in ``out`` and no ``resume``, no utterance that can be used, or a loss that is
+            not finite.
         CheckpointError: weights that cannot be found, or a run of another job in ``out``.
         AudioError: with ``strict``, the first file that cannot be used.
+        LostProcessError: another process of the run has ended.
     """
     options = options or PretrainOptions()
     out = Path(out)
@@ -135,14 +139,14 @@ def pretrain(
         mixed_precision=PRECISIONS[settings.precision],
         tensorboard=options.tensorboard,
         cpu=options.cpu,
+        unused_parameters=settings.layerdrop > 0,
     )
-    if accelerator.num_processes > 1:
-        raise UsageError(f"pre-training in {accelerator.num_processes} processes (expected one)")
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
-    with (
-        torch.random.fork_rng(devices=devices),
-        exclusive(out / RUN / ".lock", f"{out}: another process is training in this folder"),
-    ):
+    with ExitStack() as held:
+        held.enter_context(torch.random.fork_rng(devices=devices))
+        if accelerator.is_main_process:
+            message = f"{out}: another process is training in this folder"
+            held.enter_context(exclusive(out / RUN / ".lock", message))
         return _Run(manifest, start, out, settings, options, accelerator).run(resume)
 
 
@@ -180,7 +184,7 @@ class _Run:
             "noise": None if options.noise is None else digest_of(list_recordings(options.noise)),
             **self.target_job,
         }
-        torch.manual_seed(settings.seed + 1)
+        torch.manual_seed(settings.seed + 1 + accelerator.process_index)
         budget = options.memory_mb * 2**20
         rows = rows_of(manifest)
         self.bank = AudioBank(rows, settings.least_frames, budget, options.workers, options.strict)
@@ -197,11 +201,18 @@ class _Run:
                 "(--resume goes on with it; delete the folder or choose another to start anew)"
             )
         try:
-            targets = self._targets()
+            targets = self._shared_targets()
             journal = Journal(self.folder, self.accelerator, self.options.say)
             loop = PretrainLoop(
                 self.model,
-                BatchStream(self.bank, targets, self.settings, self.mixer),
+                BatchStream(
+                    self.bank,
+                    targets,
+                    self.settings,
+                    self.mixer,
+                    self.accelerator.process_index,
+                    self.accelerator.num_processes,
+                ),
                 self.settings,
                 self.folder,
                 accelerator=self.accelerator,
@@ -217,7 +228,8 @@ class _Run:
             loop.run()
         finally:
             self.bank.close()
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:
+                tracker.finish()
         return self._finish(loop, targets)
 
     def _on_step(self, step: PretrainStep) -> None:
@@ -235,6 +247,21 @@ class _Run:
             same = "the same" if facts.get("job") == json.loads(json.dumps(self.job)) else "another"
             raise UsageError(f"{self.out}: holds the finished model of {same} run (expected another folder)")
         return PretrainResult(self.out, facts, [Failure(**f) for f in facts["failures"]])
+
+    def _shared_targets(self) -> Targets:
+        """Computed by the first process, and read from its file by the others.
+
+        Raises:
+            UsageError: a folder that is not the same for all processes.
+        """
+        mine = self._targets() if self.accelerator.is_main_process else None
+        wait_for_the_first(self.accelerator)
+        if mine is None and Targets.load(self.folder / FILE_NAME, self.target_job) is None:
+            raise UsageError(
+                f"{self.folder / FILE_NAME}: not to be seen in process {self.accelerator.process_index} "
+                "(expected a folder that all processes share)"
+            )
+        return mine or self._targets()
 
     def _targets(self) -> Targets:
         """Those that the run's folder holds, or new ones; either way the audio is decoded once."""
@@ -260,7 +287,10 @@ class _Run:
             yield waveform
 
     def _finish(self, loop: PretrainLoop, targets: Targets) -> PretrainResult:
-        """Writes the model and what is known of it; what is no longer needed goes."""
+        """Writes the model and what is known of it; what is no longer needed goes.
+
+        All of it by the first process; the others wait.
+        """
         failures = list(self.bank.failures.values())
         here = loop.position
         facts = {
@@ -281,8 +311,10 @@ class _Run:
             "final": here.last,
             "failures": [failure.to_dict() for failure in failures],
         }
-        self.model.save(self.out)
-        write_atomic(self.out / "README.md", model_card(facts, self.model.encoder.config))
-        write_atomic(self.out / FACTS, json.dumps(facts, indent=2) + "\n")
-        remove_checkpoints(self.folder)
+        if self.accelerator.is_main_process:
+            self.model.save(self.out)
+            write_atomic(self.out / "README.md", model_card(facts, self.model.encoder.config))
+            write_atomic(self.out / FACTS, json.dumps(facts, indent=2) + "\n")
+            remove_checkpoints(self.folder)
+        wait_for_the_first(self.accelerator)
         return PretrainResult(self.out, facts, failures)

@@ -20,6 +20,7 @@ from voxfide.training.finetune_data import ahead
 from voxfide.training.pretrain_mixing import Mixer
 from voxfide.training.pretrain_settings import FIELD_SAMPLES, HOP_SAMPLES, PretrainSettings
 from voxfide.training.pretrain_targets import Targets, n_frames
+from voxfide.training.processes import chance_key
 from voxfide.training.streams import record_failure
 from voxfide.types import SAMPLE_RATE, Float32Array
 
@@ -156,20 +157,41 @@ class Batch(NamedTuple):
     Attributes:
         waveforms: ``(samples,)`` float32 each.
         labels: clusters ``(frames,)`` of each.
+        places: of each in the batch of all processes.
+        keys: a seed for the mask of each.
+        size: utterances of all processes, had all been readable.
     """
 
     waveforms: list[Float32Array]
     labels: list[np.ndarray]
+    places: list[int]
+    keys: list[int]
+    size: int
+
+    def part(self, chosen: Sequence[int]) -> Batch:
+        """Of these utterances, counted from 0."""
+        return Batch(
+            [self.waveforms[i] for i in chosen],
+            [self.labels[i] for i in chosen],
+            [self.places[i] for i in chosen],
+            [self.keys[i] for i in chosen],
+            self.size,
+        )
 
 
 @dataclass
 class BatchStream:
-    """The batches of each pass over a training set."""
+    """The batches of each pass over a training set; of several processes, each gets its share of every batch.
+
+    Each makes all of it, since utterances are mixed with others of the batch.
+    """
 
     bank: AudioBank
     targets: Targets
     settings: PretrainSettings
     mixer: Mixer
+    process: int = 0
+    n_processes: int = 1
 
     def batches(self, number: int, first: int = 0) -> Iterator[Batch]:
         """The batches of pass ``number`` from batch ``first`` on, made ahead of their use.
@@ -183,14 +205,19 @@ class BatchStream:
         batches = plan(self.targets.frames.tolist(), self.settings, number)[first:]
         waveforms = self.bank.waveforms([stretch.row for batch in batches for stretch in batch])
         for i, batch in enumerate(batches, start=first):
-            made = Batch([], [])
-            for stretch in batch:
+            made = Batch([], [], [], [], len(batch))
+            for place, stretch in enumerate(batch):
                 waveform = next(waveforms)
                 if waveform is not None:
                     made.waveforms.append(self._cut(stretch, waveform))
                     made.labels.append(self._labels(stretch))
+                    made.places.append(place)
+                    made.keys.append(chance_key(self.settings.seed, number, i, place))
             rng = np.random.default_rng([self.settings.seed, number, i])
-            yield Batch(self.mixer(made.waveforms, rng), made.labels)
+            made = made._replace(waveforms=self.mixer(made.waveforms, rng))
+            yield made.part(
+                [k for k, place in enumerate(made.places) if place % self.n_processes == self.process]
+            )
 
     def _cut(self, stretch: Stretch, waveform: Float32Array) -> Float32Array:
         frames, before = n_frames(len(waveform)), len(self.targets.labels[stretch.row])

@@ -1,4 +1,4 @@
-"""The loop of pre-training: steps, schedule, journal and checkpoints, in one process."""
+"""The loop of pre-training: steps, schedule, journal and checkpoints; on one process or many."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 
 from voxfide.errors import UsageError
 from voxfide.jobs import Failure
@@ -25,8 +24,10 @@ from voxfide.training.journal import Journal
 from voxfide.training.pretrain_data import Batch, BatchStream
 from voxfide.training.pretrain_model import PretrainModel
 from voxfide.training.pretrain_settings import PretrainSettings
+from voxfide.training.pretrain_step import StepWork
 from voxfide.training.pretrain_tally import Tally
-from voxfide.training.randomness import random_tensors, random_values, restore_random
+from voxfide.training.processes import chance_key
+from voxfide.training.randomness import random_of_all, restore_random_of
 from voxfide.types import SAMPLE_RATE
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ class Position:
 
 @dataclass(frozen=True)
 class PretrainStep:
-    """What a step did: its number from 1, its loss, the share of the run that is done, and its audio."""
+    """What a step of all processes did: its number from 1, its loss, the share of the run that is done, and
+    its audio."""
 
     number: int
     loss: float
@@ -126,10 +128,9 @@ class PretrainLoop:
             clock = time.monotonic()
             for batch in self.stream.batches(here.number, here.batch):
                 here.batch += 1
-                if batch.waveforms:
-                    self._step(batch)
+                if self._step(batch):
                     now = time.monotonic()
-                    here.elapsed, clock = here.elapsed + now - clock, now
+                    here.elapsed, clock = self._agreed(here.elapsed + now - clock), now
                     self._after_step()
                 if self.done >= 1:
                     break
@@ -148,58 +149,58 @@ class PretrainLoop:
         if step % self.checkpoint_steps == 0:
             self.save()
 
-    def _step(self, batch: Batch) -> None:
+    def _agreed(self, elapsed: float) -> float:
+        """The first process's clock, where the end of the run hangs on it."""
+        if self.settings.minutes is None or self.accelerator.num_processes == 1:
+            return elapsed
+        own = torch.tensor(elapsed * self.accelerator.is_main_process, device=self.accelerator.device)
+        return float(self.accelerator.reduce(own, "sum"))
+
+    def _step(self, batch: Batch) -> bool:
+        """Takes a step; False where no process could read anything of the batch."""
+        step = StepWork(batch, self.settings, self.accelerator)
+        if not step.utterances:
+            return False
         rate = self.settings.learning_rate * self.settings.rate(self.done)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        loss = self._loss(batch)
-        value = float(loss.detach())
+        # The same blocks in all pieces of a batch and in all processes.
+        self.model.encoder.encoder.layerdrop_seed = chance_key(self.settings.seed, self.position.step)
+        value = step.gradients(self._wrapped, self.tally)
         if not math.isfinite(value):
             raise UsageError(
                 f"pre-training: the loss is {value} at step {self.position.step + 1}: training has diverged "
                 "(expected to settle at a lower learning rate)"
             )
-        self.accelerator.backward(loss)
         norm = self.accelerator.clip_grad_norm_(
             self.model.parameters(), self.settings.max_grad_norm or math.inf
         )
         self._stepper.step()
         self._stepper.zero_grad()
-        seconds = sum(map(len, batch.waveforms)) / SAMPLE_RATE
         self.position.step += 1
         self.tally.steps += 1
         self.tally.utterances += len(batch.waveforms)
-        self.tally.seconds += seconds
+        self.tally.seconds += sum(map(len, batch.waveforms)) / SAMPLE_RATE
         # With fp16, the scale of the loss may be too high for a step, which is then left out.
         self.tally.norm += float(norm) if math.isfinite(float(norm)) else 0.0
         if self.on_step:
-            self.on_step(PretrainStep(self.position.step, value, self.done, len(batch.waveforms), seconds))
-
-    def _loss(self, batch: Batch) -> torch.Tensor:
-        """Mean over masked frames, with the weighted ones of the other frames and of the features."""
-        device = self.accelerator.device
-        made = self._wrapped([torch.from_numpy(w).to(device) for w in batch.waveforms])
-        labels = torch.cat([torch.from_numpy(part).long() for part in batch.labels]).to(device)
-        losses = F.cross_entropy(made.logits, labels, reduction="none")
-        with torch.no_grad():
-            self.tally.add(made, labels, losses)
-        loss = losses[made.mask].mean() + self.settings.feature_penalty * made.penalty
-        if self.settings.unmasked_weight and not made.mask.all():
-            loss = loss + self.settings.unmasked_weight * losses[~made.mask].mean()
-        return loss
+            told = PretrainStep(self.position.step, value, self.done, step.utterances, step.seconds)
+            self.on_step(told)
+        return True
 
     def _write(self) -> None:
         here = self.position
-        figures = self.tally.figures()
+        tally = self.tally.of_all(self.accelerator)
+        figures = tally.figures()
         before = here.last.get("elapsed", 0.0)
-        speed = self.tally.utterances / max(1e-9, here.elapsed - before)
+        speed = tally.utterances / max(1e-9, here.elapsed - before)
         here.last = {
             **figures,
             "pass": here.number + 1,
             "learning_rate": self._optimizer.param_groups[0]["lr"],
             "elapsed": round(here.elapsed, 3),
             "utterances_per_second": round(speed, 3),
-            "seconds_per_second": round(self.tally.seconds / max(1e-9, here.elapsed - before), 2),
+            "seconds_per_second": round(tally.seconds / max(1e-9, here.elapsed - before), 2),
         }
         accuracy, majority = (100 * figures[name] for name in ("accuracy_masked", "majority"))
         line = (
@@ -215,15 +216,18 @@ class PretrainLoop:
 
     def save(self) -> None:
         """Writes a checkpoint: parameters, optimizer, random states, position and figures so far."""
-        tensors = {f"model.{name}": p for name, p in self.model.state_dict().items()}
+        tensors, values = random_of_all(self.accelerator)
+        tally = self.tally.of_all(self.accelerator)
+        if not self.accelerator.is_main_process:
+            return
+        tensors |= {f"model.{name}": p for name, p in self.model.state_dict().items()}
         tensors |= optimizer_tensors(self._optimizer, "optimizer.")
-        tensors |= {f"random.{name}": state for name, state in random_tensors().items()}
         scaler = self.accelerator.scaler
         state = {
             "job": self.job,
             "position": asdict(self.position),
-            "tally": asdict(self.tally),
-            "random": random_values(),
+            "tally": asdict(tally),
+            "random": values,
             "scaler": scaler.state_dict() if scaler is not None else None,
             "failures": [failure.to_dict() for failure in self.stream.bank.failures.values()],
         }
@@ -236,16 +240,16 @@ class PretrainLoop:
             CheckpointError: it was made by another one.
         """
         check_same_run(checkpoint, self.job, self.folder)
-        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "random": {}}
-        for name, tensor in checkpoint.tensors.items():
-            kind, _, rest = name.partition(".")
-            if kind in parts:
-                parts[kind][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        load_optimizer(self._optimizer, checkpoint.tensors, "optimizer.")
+        tensors = checkpoint.tensors
+        self.model.load_state_dict(
+            {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+        )
+        load_optimizer(self._optimizer, tensors, "optimizer.")
         state = checkpoint.state
         self.position, self.tally = Position(**state["position"]), Tally(**state["tally"])
+        if not self.accelerator.is_main_process:
+            self.tally = self.tally.without_parts()
         if state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self.stream.bank.failures |= {f["utterance_id"]: Failure(**f) for f in state["failures"]}
-        restore_random(parts["random"], state["random"])
+        restore_random_of(self.accelerator, tensors, state["random"], self.settings.seed, self.position.step)

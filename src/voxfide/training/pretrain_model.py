@@ -73,8 +73,12 @@ class PretrainModel(nn.Module):
         if not encoder.config.conv_pos_batch_norm:
             weight_norm(encoder.encoder.pos_conv_embed.conv, dim=2)
 
-    def forward(self, waveforms: Sequence[Tensor]) -> Predictions:
-        """Logits of waveforms ``(samples,)``, a part of whose frames are masked at random."""
+    def forward(self, waveforms: Sequence[Tensor], masks: Sequence[Tensor] | None = None) -> Predictions:
+        """Logits of waveforms ``(samples,)``, a part of whose frames are masked.
+
+        Args:
+            masks: which frames ``(frames,)`` bool of each; by default at random.
+        """
         s = self.settings
         if self.encoder.config.do_normalize:
             waveforms = [normalise(waveform) for waveform in waveforms]
@@ -85,8 +89,9 @@ class PretrainModel(nn.Module):
         if s.conv_gradient != 1:
             features = features * s.conv_gradient + features.detach() * (1 - s.conv_gradient)
         x = self.encoder.feature_projection(features)
-        spans = (s.mask_prob, s.mask_length, 1)
-        mask = torch.cat([span_mask(n, *spans) for n in frames]).to(x.device)
+        if masks is None:
+            masks = [draw_mask(s, n) for n in frames]
+        mask = torch.cat(list(masks)).to(x.device)
         x = torch.where(mask[:, None], self.masked_spec_embed.to(x.dtype), x)
         *_, last = self.encoder.encoder(x, frames)
         codes = F.normalize(self.codes.float(), dim=1)
@@ -138,6 +143,11 @@ class Start:
         encoder = load_encoder(folder, head_states=True)
         masks = [read().float() for key, read in stored_tensors(folder) if plain_name(key) == MASK]
         return PretrainModel(encoder, settings, masks[0] if masks and masks[0].any() else None)
+
+
+def draw_mask(settings: PretrainSettings, frames: int, chance: torch.Generator | None = None) -> Tensor:
+    """Which of the ``frames`` are masked, drawn from ``chance``, or from torch's global state."""
+    return span_mask(frames, settings.mask_prob, settings.mask_length, 1, chance)
 
 
 MASK: Final = "masked_spec_embed"

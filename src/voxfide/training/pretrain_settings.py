@@ -40,7 +40,9 @@ class PretrainSettings:
             (a registered name, a hub id or a folder).
         steps: of the whole run; or
         minutes: of training, as a budget of wall-clock time in place of steps. Exactly one is given.
-        batch_seconds: audio a step.
+        batch_seconds: audio a step, over all processes and pieces.
+        accumulation: pieces in which the batch of a process is worked off, to save memory; the gradient is
+            that of the whole batch.
         crop_seconds: longest stretch of an utterance that is seen at once.
         learning_rate: of AdamW, at its peak.
         warmup: share of the run in which the rate rises from 0; it falls linearly to 0 in the rest.
@@ -67,6 +69,7 @@ class PretrainSettings:
     steps: int | None = None
     minutes: float | None = None
     batch_seconds: float = 60.0
+    accumulation: int = 1
     crop_seconds: float = 10.0
     learning_rate: float = 5e-4
     warmup: float = 0.08
@@ -90,6 +93,7 @@ class PretrainSettings:
             for name, low, high, words in (
                 ("clusters", 2, 32767, "2 to 32,767"),
                 ("batch_seconds", 1, 1e6, "at least 1"),
+                ("accumulation", 1, 1e6, "at least 1"),
                 ("learning_rate", 1e-30, 1e30, "a positive number"),
                 ("warmup", 0, 1, "a share, 0 … 1"),
                 ("weight_decay", 0, 1e30, "a number from 0"),

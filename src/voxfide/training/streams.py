@@ -18,9 +18,10 @@ from voxfide.audio import Audio, resampled_length
 from voxfide.crops import Crop
 from voxfide.decoding import DecodePool, default_workers
 from voxfide.errors import AudioError, UsageError
+from voxfide.features import sent
 from voxfide.frontends.base import Frontend
+from voxfide.head_scores import padded
 from voxfide.jobs import Failure, Row
-from voxfide.pieces import padded
 from voxfide.store import EmbeddingStore
 from voxfide.training.frame_labels import UNLABELLED, FrameLabels
 from voxfide.types import BONAFIDE, SAMPLE_RATE, SPOOF, BoolArray, Float32Array
@@ -164,6 +165,8 @@ class StoreStream:
 
     def batches(self, order: Sequence[np.ndarray], epoch: int | None) -> Iterator[Batch]:
         for rows in order:
+            if not len(rows):
+                continue
             # Copied: the store's own memory is mapped read-only.
             states = [torch.from_numpy(self.store.features(self.ids[i]).copy()) for i in rows]
             features, lengths = padded(states)
@@ -233,7 +236,7 @@ class LiveStream:
         self, rows: np.ndarray, decoded: Sequence[Audio | AudioError], epoch: int | None
     ) -> Batch | None:
         kept: list[int] = []
-        waveforms: list[Tensor] = []
+        waveforms: list[np.ndarray] = []
         labels: list[np.ndarray] = []
         for i, audio in zip(rows, decoded, strict=True):
             try:
@@ -244,7 +247,7 @@ class LiveStream:
                 record_failure(self.failures, self.rows[i], error, self.strict)
                 continue
             kept.append(int(i))
-            waveforms.append(torch.from_numpy(waveform).to(self.frontend.device))
+            waveforms.append(waveform)
             if self.frame_labels is not None:
                 labels.append(
                     self.frame_labels.heard(
@@ -257,7 +260,7 @@ class LiveStream:
                 )
         if not kept:
             return None
-        features, lengths = padded(self.frontend.hidden_states(waveforms))
+        features, lengths = padded(self.frontend.hidden_states(sent(waveforms, self.frontend.device)))
         frames = padded_labels(labels, features.shape[2], self.frontend.device) if labels else None
         return Batch(np.array(kept), features, lengths, frames)
 
