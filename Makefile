@@ -22,7 +22,7 @@ bench: $(VENV)/.test
 	for script in benchmarks/*.py; do \
 	    case $$script in \
 	    */sounds.py) continue ;; \
-	    */conditions.py | */domain.py) set -- --corpus "$(CORPUS)" ;; \
+	    */conditions.py | */domain.py | */export.py) set -- --corpus "$(CORPUS)" ;; \
 	    */splices.py) set -- --corpus "$(CORPUS)/manifest.csv" ;; \
 	    *) set -- ;; \
 	    esac; \

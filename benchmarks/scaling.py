@@ -255,7 +255,8 @@ def table(rows: list[tuple[str, ...]]) -> str:
 
 def told(layout: str, task: str, n: float, outcome: Outcome) -> tuple[str, ...]:
     """A row of the table."""
-    load = ", ".join(f"{name} {share:.0%}" for name, share in sorted(outcome.busy.items()))
+    shares = sorted(outcome.busy.items(), key=lambda pair: -pair[1])
+    load = ", ".join(f"{name} {share:.0%}" for name, share in shares if share >= 0.05)
     return (
         layout,
         task,
@@ -265,7 +266,7 @@ def told(layout: str, task: str, n: float, outcome: Outcome) -> tuple[str, ...]:
         f"{outcome.gpu_hours:,.0f}" if outcome.gpu_hours else "–",
         size(outcome.read_bytes),
         size(outcome.written_bytes),
-        f"**{outcome.bottleneck}**: {load}",
+        load,
     )
 
 
@@ -327,9 +328,7 @@ def main() -> None:
     parser.add_argument("--packed", action="store_true", help="audio lies in shards (voxfide pack)")
     options = parser.parse_args()
     costs = Costs.read(options.costs)
-    rows = [
-        ("layout", "task", "utterances", "time", "core-h", "GPU-h", "read", "written", "bottleneck: busy")
-    ]
+    rows = [("layout", "task", "utterances", "time", "core-h", "GPU-h", "read", "written", "busy")]
     if options.utterances:
         names = ("nodes", "cores", "gpus", "network", "storage", "opens", "packed", "mtbf_hours", "drivers")
         layout = Layout(**{name: getattr(options, name) for name in names})
