@@ -66,7 +66,7 @@ LabelsOption = Annotated[
         help="Of a public classifier: bonafide=LABEL_1, spoof=...; repeatable.",
     ),
 ]
-DETECTOR_HELP = "Detector folder, hub id, or hf:ORGANISATION/NAME of a public classifier."
+DETECTOR_HELP = "`bundled`, a detector's folder, a hub id, or hf:ORGANISATION/NAME of a public classifier."
 
 
 def demo(
