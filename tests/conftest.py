@@ -30,3 +30,8 @@ def needs_shared(sub: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
         not (SHARED / sub).exists(), reason=f"reference material shared/{sub} is not beside this checkout"
     )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Groups, which one process runs in a row, begin first: at the end the other processes would wait."""
+    items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
