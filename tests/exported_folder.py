@@ -13,7 +13,8 @@ import numpy as np
 
 from voxfide.calibration import CalibrationRecord, create_calibration
 from voxfide.domain import DomainModel
-from voxfide.exported.format import file_digest, fingerprint_of, weights_key
+from voxfide.exported.format import fingerprint_of, weights_key
+from voxfide.files import file_sha256
 
 WEIGHTS = {"mean": [2.0, -30.0], "mean_std": [2.0, -1.0, -30.0, 4.0], "none": [2.0, -30.0]}
 """Of the features, layer by layer."""
@@ -163,7 +164,7 @@ def write_exported(
             "graph": names["model"],
             "head": names.get("head"),
             "speech": names["speech"],
-            "sha256": {path.name: file_digest(path) for path in sorted(folder.iterdir())},
+            "sha256": {path.name: file_sha256(path) for path in sorted(folder.iterdir())},
         },
         "frontend": {
             "name": "samples", "kind": "samples", "n_layers": 2, "hop_samples": 1, "min_samples": 400,

@@ -633,14 +633,6 @@ def test_store_json_says_what_it_holds(corpus, wavlm, tmp_path):
 # The command
 
 
-@pytest.fixture
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def test_kills_and_ctrl_c_lose_and_double_nothing(lfcc, tmp_path, one_thread):
     small = Manifest.read(write_corpus(tmp_path / "c", 24))
     n = 800

@@ -28,12 +28,7 @@ STILL = {"dropout": False, "layerdrop": False, "spec_augment": False}
 FAST = {"learning_rate": 1e-3, "batch_size": 4}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -45,12 +45,7 @@ TONES = (220, 600, 1400, 3200)
 SIZES = ("--hidden-size=48", "--layers=2", "--heads=4", "--conv-dim=16")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def melody(number: int, seconds: float) -> np.ndarray:

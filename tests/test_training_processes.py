@@ -42,21 +42,13 @@ from voxfide.training.row_dropout import following_rows
 from voxfide.training.sharding import held_bytes, state_bytes
 from voxfide.training.streams import Batch
 
-pytestmark = pytest.mark.xdist_group("processes")
+pytestmark = [pytest.mark.xdist_group("processes"), pytest.mark.usefixtures("one_thread")]
 
 NOISE = 2e-6
 """What rounding makes of losses around 0.7: measured 1e-8 to 1e-7."""
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node"]
 N = 3
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def environment() -> dict[str, str]:

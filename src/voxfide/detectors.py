@@ -86,7 +86,12 @@ def load_trained(name: PathLike, purpose: str, labels: Mapping[str, str] | None 
         return found
     if hasattr(found, "members"):
         raise UsageError(f"{name}: is an ensemble (expected a detector: {purpose} its members)")
-    raise UsageError(
+    raise exported_refusal(name, purpose)
+
+
+def exported_refusal(name: PathLike, purpose: str) -> UsageError:
+    """What to say where ``purpose``, as in "shrink", asks for a detector that can be changed."""
+    return UsageError(
         f"{name}: is exported (expected a detector: {purpose} the one that it was exported from, "
         "then export again)"
     )

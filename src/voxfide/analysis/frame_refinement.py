@@ -12,14 +12,12 @@ import numpy as np
 from voxfide.analysis.result import Stretch
 from voxfide.audio import stream_audio
 from voxfide.errors import UsageError
+from voxfide.exported.detector import ExportedDetector
 from voxfide.types import SAMPLE_RATE, Float32Array, Float64Array, PathLike, Seconds
 
 if TYPE_CHECKING:
-    from typing_extensions import TypeIs
-
     from voxfide.backends.frames import FramesBackend
     from voxfide.detectors import AnyDetector
-    from voxfide.exported.detector import ExportedDetector
     from voxfide.frontends.base import Frontend
     from voxfide.frontends.windowing import FrameGeometry
 
@@ -73,7 +71,7 @@ def frame_timeline(detector: AnyDetector, waveform: Float32Array) -> tuple[Float
     """
     from voxfide.pieces import checked_waveforms
 
-    if _is_exported(detector):
+    if isinstance(detector, ExportedDetector):
         if not detector.model.gives_frames:
             raise UsageError(f"back-end {detector.config['backend']['name']} {_JUDGES_NONE}")
         (vector,) = checked_waveforms([waveform], detector.frontend.check_length)
@@ -106,11 +104,6 @@ def _parts(detector: AnyDetector) -> tuple[Frontend, FramesBackend]:
         name = detector.backend.name
         raise UsageError(f"back-end {name} {_JUDGES_NONE}")
     return detector.frontend, detector.backend
-
-
-def _is_exported(detector: AnyDetector) -> TypeIs[ExportedDetector]:
-    """Without importing what the other kinds need."""
-    return hasattr(detector, "model")
 
 
 def refine_by_frames(
@@ -210,7 +203,9 @@ def _spoofed(frames: Frames, threshold: float, merge_gap: Seconds) -> list[tuple
 
 def _frames_near(path: PathLike, detector: AnyDetector, marked: Sequence[Stretch], margin: Seconds) -> Frames:
     """The frames of a recording that lie at most ``margin`` seconds beside marked stretches."""
-    frontend: FrameGeometry = detector.frontend if _is_exported(detector) else _parts(detector)[0]
+    frontend: FrameGeometry = (
+        detector.frontend if isinstance(detector, ExportedDetector) else _parts(detector)[0]
+    )
     parts, heard = [], 0.0
     with stream_audio(path, chunk=CHUNK, allow_silent=True, allow_truncated=True) as stream:
         for first, n_before, n_samples, piece in _in_context(stream, round(CONTEXT * SAMPLE_RATE)):

@@ -67,7 +67,7 @@ def calibrate(
     Its scores become natural-log likelihood ratios, its threshold and probabilities follow from
     the prior and the costs. Needs scores of trials that it was not trained on.
     """
-    from voxfide.detectors import load_detector
+    from voxfide.detectors import exported_refusal, load_detector
     from voxfide.exported.detector import ExportedDetector
 
     here = Path(detector).expanduser()
@@ -77,10 +77,7 @@ def calibrate(
     calibration_set = CalibrationSet.read(scores, key, options)
     loaded = load_detector(detector, labels=dict(pairs(labels or [], "--labels")))
     if isinstance(loaded, ExportedDetector):
-        raise UsageError(
-            f"{detector}: is exported (expected a detector: calibrate the one that it was exported from, "
-            "then export again)"
-        )
+        raise exported_refusal(detector, "calibrate")
     origin = _check_origin(loaded, scores, force)
     record = calibration_set.fit(options, origin, _warn_if_trained_on(loaded, calibration_set))
     _refuse_flat(record, force)

@@ -46,6 +46,7 @@ def aasist(
     from voxfide.backends.weights import read_state
     from voxfide.crops import REFERENCE_SECONDS, Crop
     from voxfide.detector import Detector
+    from voxfide.files import file_sha256
     from voxfide.frontends import create_frontend
 
     model_config = None if config is None else _model_config(config)
@@ -55,7 +56,7 @@ def aasist(
         backend,
         pool="none",
         crop=Crop(REFERENCE_SECONDS, "start", "tile"),
-        training={"converted_from": {"file": weights.name, "sha256": _sha256(weights)}},
+        training={"converted_from": {"file": weights.name, "sha256": file_sha256(weights)}},
     )
     detector.save(out)
     print(f"{out}: detector {detector.frontend.name} + {backend.name} of {weights.name}")
@@ -70,10 +71,3 @@ def _model_config(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise CheckpointError(f"{path}: model_config is no object")
     return found
-
-
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -200,15 +200,15 @@ def _named(files: Sequence[Path]) -> dict[str, Path]:
 
 def _sources(files: Sequence[Path]) -> list[dict[str, str]]:
     """What is known of each score file: its name, its digest and the detector that made it."""
-    import hashlib
 
     from voxfide.cli.provenance import read_score_facts
+    from voxfide.files import file_sha256
 
     found = []
     for file in files:
         detector = read_score_facts(file).get("detector")
         fingerprint = detector.get("fingerprint", "") if isinstance(detector, dict) else ""
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = file_sha256(file)
         found.append({"scores": file.name, "scores_sha256": digest, "detector": str(fingerprint)})
     return found
 

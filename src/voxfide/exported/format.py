@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from voxfide.errors import CheckpointError
-from voxfide.files import read_json_object
+from voxfide.files import file_sha256, read_json_object
 
 FORMAT: Final = 1
 KIND: Final = "exported"
@@ -32,16 +32,6 @@ def fingerprint_of(config: Mapping[str, Any]) -> str:
 def weights_key(config: Mapping[str, Any]) -> str:
     """What ``calibration.json`` of the folder states as ``weights_sha256``: it is for these graphs alone."""
     return hashlib.sha256(f"{KIND} {config['fingerprint']}".encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file, read in pieces.
-
-    Raises:
-        OSError: it cannot be read.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def is_exported(folder: Path) -> bool:
@@ -93,7 +83,7 @@ def _check_file(folder: Path, name: str, expected: Any) -> None:
         raise CheckpointError(f"{folder / CONFIG_FILE}: names the file {name!r} (expected one of the folder)")
     path = folder / name
     try:
-        found = file_digest(path)
+        found = file_sha256(path)
     except OSError as error:
         raise CheckpointError(f"{path}: not readable ({error.strerror or error})") from error
     if found != expected:

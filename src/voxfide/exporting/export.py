@@ -26,13 +26,13 @@ from voxfide.exported.format import (
     FORMAT,
     KIND,
     RUNTIMES,
-    file_digest,
     fingerprint_of,
     is_exported,
     weights_key,
 )
 from voxfide.exporting import compact, graphs, onnx_graph, openvino_graph, speech
 from voxfide.exporting.card import export_card
+from voxfide.files import file_sha256
 from voxfide.frontends import restore_frontend
 from voxfide.frontends.windowing import WINDOW
 from voxfide.types import SAMPLE_RATE, Float32Array, PathLike
@@ -149,7 +149,7 @@ def _write_graphs(folder: Path, detector: Detector, runtime: str, int8: bool) ->
         "graph": f"model.{suffix}",
         "head": None if head is None else f"head.{suffix}",
         "speech": f"speech.{suffix}",
-        "sha256": {path.name: file_digest(path) for path in written},
+        "sha256": {path.name: file_sha256(path) for path in written},
     }
 
 

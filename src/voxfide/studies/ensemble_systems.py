@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +15,7 @@ from voxfide.backends.logistic import LogisticBackend
 from voxfide.detector import Detector
 from voxfide.errors import UsageError
 from voxfide.extraction import Extractor
+from voxfide.files import file_sha256
 from voxfide.frontends import create_frontend
 from voxfide.frontends.base import Frontend
 from voxfide.frontends.ssl_config import read_json
@@ -214,8 +214,7 @@ class Systems:
     def source(self, of: str, name: str, facts: Mapping[str, Any]) -> dict[str, str]:
         """What a fusion remembers of a system."""
         path = self.scores_file(of, name)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        return {"scores": path.name, "scores_sha256": digest, "detector": str(facts["detector"])}
+        return {"scores": path.name, "scores_sha256": file_sha256(path), "detector": str(facts["detector"])}
 
     def eer(self, scores: Scores, part: Manifest) -> list[float | None] | None:
         """EER in percent and the ends of its interval; None where there are no labels."""
